@@ -1,0 +1,2 @@
+//! PV test kit.
+#![no_std]

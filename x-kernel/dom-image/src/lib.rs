@@ -1,0 +1,3 @@
+//! See Cargo.toml.
+#![no_std]
+#![forbid(unsafe_code)]
