@@ -1,0 +1,168 @@
+//! Guests' consoles, multiplexed on the serial line.
+//!
+//! The first domain's console is `console_io`; its text goes out as it comes while it is alone, so that a terminal
+//! program works. With several domains every line is prefixed by its domain's name. Other domains have the PV
+//! console ring, whose indices are the guest's allegations (XSA-38). What a guest prints is limited in rate, so that
+//! one of them cannot take the line from the others (XSA-118).
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use arrayvec::ArrayVec;
+use pv_core::frame::Mfn;
+use xen_abi::console::{XENCONS_IN_CONS, XENCONS_IN_PROD, XENCONS_IN_SIZE, XENCONS_OUT_CONS, XENCONS_OUT_OFFSET, XENCONS_OUT_PROD, XENCONS_OUT_SIZE};
+
+use super::Domain;
+use crate::arch::x86_64::serial;
+use crate::mm::window::FrameWindow;
+use crate::pv::evtchn;
+
+/// The longest line that is held back until it is whole.
+const LINE: usize = 256;
+/// Input that waits for a `console_io` read.
+const INPUT: usize = 256;
+
+/// A domain's console.
+pub struct GuestConsole {
+    /// The ring's frame and the guest's event channel, for a domain that has a ring.
+    ring: Option<(Mfn, u32)>,
+    line: ArrayVec<u8, LINE>,
+    input: ArrayVec<u8, INPUT>,
+}
+
+/// The domain that input goes to; 0 while none has been chosen.
+static FOCUS: AtomicU32 = AtomicU32::new(0);
+
+impl GuestConsole {
+    /// A console without a ring.
+    pub const fn new() -> Self {
+        Self { ring: None, line: ArrayVec::new_const(), input: ArrayVec::new_const() }
+    }
+
+    /// Gives the console a ring in `frame` with the guest's event channel `port`.
+    pub fn set_ring(&mut self, frame: Mfn, port: u32) {
+        self.ring = Some((frame, port));
+    }
+
+    /// Takes up to `buf.len()` bytes of input.
+    pub fn take_input(&mut self, buf: &mut [u8]) -> usize {
+        let n = buf.len().min(self.input.len());
+        for (to, from) in buf.iter_mut().zip(self.input.drain(..n)) {
+            *to = from;
+        }
+        n
+    }
+}
+
+/// Whether lines carry their domain's name: as soon as there is more than one domain.
+fn prefixed() -> bool {
+    super::count() > 1
+}
+
+/// Prints what a guest has written.
+pub fn print(domain: &Domain, bytes: &[u8]) {
+    if !prefixed() {
+        flush(domain);
+        serial::write_bytes(bytes);
+        return;
+    }
+    let mut console = domain.console.lock();
+    for &byte in bytes {
+        if byte == b'\r' {
+            continue;
+        }
+        if byte == b'\n' || console.line.is_full() {
+            emit(domain, &console.line);
+            console.line.clear();
+        }
+        if byte != b'\n' {
+            let _ = console.line.try_push(byte);
+        }
+    }
+}
+
+/// Prints one line with the domain's name.
+fn emit(domain: &Domain, line: &[u8]) {
+    serial::write_line(&domain.name, line);
+}
+
+/// Prints the part of a line that is held back.
+pub fn flush(domain: &Domain) {
+    let mut console = domain.console.lock();
+    if !console.line.is_empty() {
+        emit(domain, &console.line);
+        console.line.clear();
+    }
+}
+
+/// Takes what the guest has put into its console ring.
+pub fn drain_ring(domain: &Arc<Domain>) {
+    let Some((frame, port)) = domain.console.lock().ring else { return };
+    let Some(window) = FrameWindow::new(frame) else { return };
+    let mut chunk = [0u8; 256];
+    // At most one ring's worth a call: the indices are the guest's and may say anything.
+    for _ in 0..XENCONS_OUT_SIZE / chunk.len() {
+        let (cons, prod) = (window.read_u32(XENCONS_OUT_CONS), window.read_u32(XENCONS_OUT_PROD));
+        let waiting = (prod.wrapping_sub(cons) as usize).min(XENCONS_OUT_SIZE);
+        if waiting == 0 {
+            return;
+        }
+        let n = waiting.min(chunk.len());
+        for (i, byte) in chunk.iter_mut().take(n).enumerate() {
+            let at = (cons as usize).wrapping_add(i) % XENCONS_OUT_SIZE;
+            *byte = window.read_u8(XENCONS_OUT_OFFSET + at);
+        }
+        window.write_u32(XENCONS_OUT_CONS, cons.wrapping_add(n as u32));
+        print(domain, chunk.get(..n).unwrap_or(&[]));
+        evtchn::notify_guest(domain, port);
+    }
+}
+
+/// The domain that input goes to.
+fn focus() -> Option<Arc<Domain>> {
+    let chosen = FOCUS.load(Ordering::Relaxed);
+    let mut found = None;
+    super::for_each(|d| {
+        if found.is_none() && (chosen == 0 || u32::from(d.id.raw()) == chosen) && !d.is_dying() {
+            found = Some(d.clone());
+        }
+    });
+    found
+}
+
+/// Moves the input to the next domain.
+pub fn switch_focus() {
+    let now = focus().map_or(0, |d| d.id.raw());
+    let (mut first, mut next) = (None, None);
+    super::for_each(|d| {
+        let id = d.id.raw();
+        if first.is_none() {
+            first = Some(d.clone());
+        }
+        if next.is_none() && id > now {
+            next = Some(d.clone());
+        }
+    });
+    if let Some(domain) = next.or(first) {
+        FOCUS.store(u32::from(domain.id.raw()), Ordering::Relaxed);
+        log::info!("console: input goes to domain {} ({})", domain.id.raw(), domain.name);
+    }
+}
+
+/// Gives a byte of input to the domain that has the focus. It is dropped when the domain's buffer is full.
+pub fn input(byte: u8) {
+    let Some(domain) = focus() else { return };
+    let ring = domain.console.lock().ring;
+    let Some((frame, port)) = ring else {
+        let _ = domain.console.lock().input.try_push(byte);
+        evtchn::raise_console(&domain);
+        return;
+    };
+    let Some(window) = FrameWindow::new(frame) else { return };
+    let (cons, prod) = (window.read_u32(XENCONS_IN_CONS), window.read_u32(XENCONS_IN_PROD));
+    if (prod.wrapping_sub(cons) as usize) < XENCONS_IN_SIZE {
+        window.write_u8(prod as usize % XENCONS_IN_SIZE, byte);
+        window.write_u32(XENCONS_IN_PROD, prod.wrapping_add(1));
+        evtchn::notify_guest(&domain, port);
+    }
+}

@@ -1,0 +1,241 @@
+//! Domains: the unit of ownership and accounting.
+//!
+//! The domain list owns every domain; everything else holds a reference for as long as one call, or a weak one.
+//! A domain dies in two steps: `kill` makes it unrunnable at once, and the reaper (see `reap`) gives back its
+//! frames, ports and grants in bounded steps from the idle address space, then takes the census.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use arrayvec::{ArrayString, ArrayVec};
+use pv_core::evtchn::EvtchnTable;
+use pv_core::frame::{DomId, Mfn, PageList};
+use pv_core::grant::GrantTable;
+
+use crate::mm::hyp_pt::PerDomain;
+use crate::perf::DomCounters;
+use crate::sync::{InitOnce, SpinLock};
+
+pub mod build;
+pub mod census;
+pub mod console;
+pub mod memory;
+pub mod reap;
+pub mod vcpu;
+
+use console::GuestConsole;
+use vcpu::Vcpu;
+
+/// The most domains at once.
+pub const MAX_DOMAINS: usize = 1024;
+
+/// Why a domain has stopped (`SHUTDOWN_*` of xen/sched.h, and our own reasons).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StopReason {
+    /// The guest switched itself off.
+    Poweroff,
+    /// The guest asked for a reboot.
+    Reboot,
+    /// The guest suspended itself; nothing here resumes it.
+    Suspend,
+    /// The guest crashed or was crashed.
+    Crash,
+}
+
+/// A domain.
+pub struct Domain {
+    /// Its number.
+    pub id: DomId,
+    /// Its name, for people.
+    pub name: ArrayString<32>,
+    /// The first domain: SIF_INITDOMAIN and `console_io`.
+    pub initial: bool,
+    /// The most frames that it may own.
+    pub max_pages: AtomicU64,
+    /// The frames that it owns.
+    pub pages: AtomicU64,
+    /// Those frames. Level: page list.
+    pub page_list: SpinLock<PageList>,
+    /// Serialises changes of its page tables and descriptor tables.
+    pub mm: SpinLock<()>,
+    /// Its vCPUs, by number.
+    pub vcpus: InitOnce<ArrayVec<Arc<Vcpu>, { vcpu::MAX_VCPUS }>>,
+    /// The frame of `shared_info`.
+    pub shared_info: Mfn,
+    /// Its own area of the address space: descriptor tables.
+    pub area: SpinLock<PerDomain>,
+    /// Its event channels.
+    pub events: SpinLock<EvtchnTable>,
+    /// Its grant table.
+    pub grants: SpinLock<GrantTable>,
+    /// Frames of the shared grant table.
+    pub grant_frames: SpinLock<Vec<Mfn>>,
+    /// Its console.
+    pub console: SpinLock<GuestConsole>,
+    /// What it did.
+    pub counters: DomCounters,
+    /// CPUs that may hold translations of it.
+    pub dirty_cpus: AtomicU64,
+    /// `VMASST_TYPE_*` that are on, by bit.
+    pub assists: AtomicU64,
+    /// Scheduling weight.
+    pub weight: u32,
+    /// Set once it must not run any more.
+    dying: AtomicBool,
+    /// Why (index of `StopReason` plus one), 0 while it lives.
+    stop: AtomicU32,
+    /// When it was created, ns since boot.
+    pub created_ns: u64,
+}
+
+static DOMAINS: SpinLock<ArrayVec<Arc<Domain>, MAX_DOMAINS>> = SpinLock::new(ArrayVec::new_const());
+
+/// What a domain is made from, besides its memory.
+pub struct NewDomain {
+    /// See [`Domain::id`].
+    pub id: DomId,
+    /// See [`Domain::name`].
+    pub name: ArrayString<32>,
+    /// See [`Domain::initial`].
+    pub initial: bool,
+    /// See [`Domain::max_pages`].
+    pub max_pages: u64,
+    /// See [`Domain::weight`].
+    pub weight: u32,
+    /// See [`Domain::shared_info`].
+    pub shared_info: Mfn,
+    /// See [`Domain::area`].
+    pub area: PerDomain,
+    /// See [`Domain::events`].
+    pub events: EvtchnTable,
+    /// See [`Domain::grants`].
+    pub grants: GrantTable,
+}
+
+impl Domain {
+    /// A domain that owns nothing yet.
+    pub fn new(new: NewDomain) -> Self {
+        Self {
+            id: new.id,
+            name: new.name,
+            initial: new.initial,
+            max_pages: AtomicU64::new(new.max_pages),
+            pages: AtomicU64::new(0),
+            page_list: SpinLock::new(PageList::new()),
+            mm: SpinLock::new(()),
+            vcpus: InitOnce::new(),
+            shared_info: new.shared_info,
+            area: SpinLock::new(new.area),
+            events: SpinLock::new(new.events),
+            grants: SpinLock::new(new.grants),
+            grant_frames: SpinLock::new(Vec::new()),
+            console: SpinLock::new(GuestConsole::new()),
+            counters: DomCounters::new(),
+            dirty_cpus: AtomicU64::new(0),
+            assists: AtomicU64::new(0),
+            weight: new.weight,
+            dying: AtomicBool::new(false),
+            stop: AtomicU32::new(0),
+            created_ns: crate::arch::x86_64::tsc::now_ns(),
+        }
+    }
+
+    /// vCPU `id`.
+    pub fn vcpu(&self, id: u32) -> Option<&Arc<Vcpu>> {
+        self.vcpus().get(usize::try_from(id).ok()?)
+    }
+
+    /// Every vCPU.
+    pub fn vcpus(&self) -> &[Arc<Vcpu>] {
+        self.vcpus.get().map_or(&[], |v| v.as_slice())
+    }
+
+    /// Whether `VMASST_TYPE_*` number `assist` is on.
+    pub fn has_assist(&self, assist: u32) -> bool {
+        self.assists.load(Ordering::Relaxed) >> (assist & 63) & 1 != 0
+    }
+
+    /// Whether it is being taken apart.
+    pub fn is_dying(&self) -> bool {
+        self.dying.load(Ordering::Acquire)
+    }
+
+    /// Ends the domain because its guest broke a rule that no errno can tell it of.
+    pub fn crash(&self, why: fmt::Arguments<'_>) {
+        if self.stop(StopReason::Crash) {
+            log::error!("domain {} crashed: {why}", self.id.raw());
+        }
+    }
+
+    /// Stops the domain; the first reason stands. Returns whether this call was the first.
+    pub fn stop(&self, reason: StopReason) -> bool {
+        let code = match reason {
+            StopReason::Poweroff => 1,
+            StopReason::Reboot => 2,
+            StopReason::Suspend => 3,
+            StopReason::Crash => 4,
+        };
+        let first = self.stop.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        self.dying.store(true, Ordering::Release);
+        crate::sched::kick_all(self);
+        first
+    }
+
+    /// Why it stopped.
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        match self.stop.load(Ordering::Acquire) {
+            1 => Some(StopReason::Poweroff),
+            2 => Some(StopReason::Reboot),
+            3 => Some(StopReason::Suspend),
+            4 => Some(StopReason::Crash),
+            _ => None,
+        }
+    }
+}
+
+/// Enters a domain into the list. False when the list is full.
+pub fn insert(domain: Arc<Domain>) -> bool {
+    DOMAINS.lock().try_push(domain).is_ok()
+}
+
+/// The domain numbered `id`.
+pub fn find(id: DomId) -> Option<Arc<Domain>> {
+    DOMAINS.lock().iter().find(|d| d.id == id).cloned()
+}
+
+/// The domain that `alleged` names to a caller: itself, for `DOMID_SELF`.
+pub fn find_for(caller: &Arc<Domain>, alleged: u16) -> Option<Arc<Domain>> {
+    let id = DomId::new(alleged);
+    if id == DomId::SELF || id == caller.id { Some(caller.clone()) } else { find(id) }
+}
+
+/// The first domain that must be taken apart.
+fn first_dying() -> Option<Arc<Domain>> {
+    DOMAINS.lock().iter().find(|d| d.is_dying()).cloned()
+}
+
+/// Takes a domain off the list.
+fn remove(id: DomId) {
+    DOMAINS.lock().retain(|d| d.id != id);
+}
+
+/// How many domains there are.
+pub fn count() -> usize {
+    DOMAINS.lock().len()
+}
+
+/// Calls `f` for each domain, with no lock held.
+pub fn for_each(mut f: impl FnMut(&Arc<Domain>)) {
+    let mut after = None;
+    loop {
+        let next = {
+            let list = DOMAINS.lock();
+            list.iter().filter(|d| after.is_none_or(|id| d.id.raw() > id)).min_by_key(|d| d.id.raw()).cloned()
+        };
+        let Some(domain) = next else { return };
+        f(&domain);
+        after = Some(domain.id.raw());
+    }
+}

@@ -1,0 +1,49 @@
+//! `console_io`: the console of the first domain.
+
+use xen_abi::console::{CONSOLEIO_read, CONSOLEIO_write};
+use xen_abi::errno::Errno;
+
+use super::hypercall::{Args, HcCx, HcResult, Outcome};
+use crate::domain::console;
+use crate::mm::guest_access;
+use crate::sched;
+
+/// Bytes copied at a time.
+const CHUNK: usize = 256;
+
+/// `console_io(cmd, count, buffer)`: bytes written, or read. Domains with a console ring may write too: their
+/// kernels use it for their last words.
+///
+/// # Errors
+/// `-EFAULT`, `-ENOSYS` for an unknown command.
+pub fn console_io(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
+    let (command, count, buffer) = (args.u32::<0>(), args.u32::<1>(), args.u64::<2>());
+    let mut chunk = [0u8; CHUNK];
+    match command {
+        c if c == CONSOLEIO_write => {
+            let mut done: u32 = 0;
+            while done < count {
+                let n = (count.saturating_sub(done) as usize).min(CHUNK);
+                let part = chunk.get_mut(..n).ok_or(Errno::EINVAL)?;
+                let at = buffer.checked_add(u64::from(done)).ok_or(Errno::EFAULT)?;
+                guest_access::copy_in(at, part)?;
+                console::print(cx.domain, part);
+                done = done.saturating_add(n as u32);
+                if done < count && sched::preempt_pending() {
+                    args.set::<1>(u64::from(count.saturating_sub(done)));
+                    args.set::<2>(buffer.wrapping_add(u64::from(done)));
+                    return Ok(Outcome::Preempted);
+                }
+            }
+            Ok(Outcome::Done(0))
+        }
+        c if c == CONSOLEIO_read => {
+            let n = (count as usize).min(CHUNK);
+            let part = chunk.get_mut(..n).ok_or(Errno::EINVAL)?;
+            let got = cx.domain.console.lock().take_input(part);
+            guest_access::copy_out(buffer, part.get(..got).unwrap_or(&[]))?;
+            Ok(Outcome::Done(got as i64))
+        }
+        _ => Err(Errno::ENOSYS),
+    }
+}

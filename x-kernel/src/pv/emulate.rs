@@ -1,0 +1,144 @@
+//! Privileged instructions of a guest kernel, emulated after their `#GP`, and the forced-emulation `cpuid`.
+//!
+//! Answers to Xen's pv/emul-priv-op.c. Only the guest's kernel mode comes here; in user mode these
+//! instructions fault as they would on bare hardware (XSA-105, 110). What is not listed is refused.
+
+use alloc::sync::Arc;
+
+use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+
+use super::{cpuid, fetch, gpr, msr, vcpu_info};
+use crate::arch::x86_64::entry::GuestRegs;
+use crate::arch::x86_64::{context, fpu};
+use crate::domain::Domain;
+use crate::domain::vcpu::{Vcpu, VcpuState};
+use crate::mm::guest_access;
+
+/// `ud2; .ascii "xen"`: the prefix of an instruction that a guest wants emulated (XEN_EMULATE_PREFIX).
+const FORCED: [u8; 5] = [0x0f, 0x0b, b'x', b'e', b'n'];
+/// `cpuid`.
+const CPUID: [u8; 2] = [0x0f, 0xa2];
+
+/// CR0 bits that a guest sees set: PE, MP, ET, NE, WP, AM, PG.
+const CR0_SHOWN: u64 = 0x8005_0033;
+/// CR0.TS
+const CR0_TS: u64 = 1 << 3;
+
+/// CR4 bits.
+pub mod cr4 {
+    /// Time-stamp disable.
+    pub const TSD: u64 = 1 << 2;
+    /// Debugging extensions.
+    pub const DE: u64 = 1 << 3;
+    /// rdfsbase and its kin.
+    pub const FSGSBASE: u64 = 1 << 16;
+    /// xsave and its kin.
+    pub const OSXSAVE: u64 = 1 << 18;
+    /// What a guest always sees: PAE, OSFXSR, OSXMMEXCPT.
+    pub const SHOWN: u64 = 1 << 5 | 1 << 9 | 1 << 10;
+    /// What a guest may choose.
+    pub const CHOICE: u64 = TSD | DE | FSGSBASE | OSXSAVE;
+}
+
+/// Serves `ud2; "xen"; cpuid`. False when the bytes at rip are something else.
+pub fn forced_cpuid(regs: &mut GuestRegs, domain: &Domain, vcpu: &Vcpu, state: &VcpuState) -> bool {
+    let mut bytes = [0u8; 7];
+    if guest_access::copy_in(regs.rip, &mut bytes).is_err() || bytes[..5] != FORCED || bytes[5..] != CPUID {
+        return false;
+    }
+    domain.counters.instructions_emulated.bump();
+    regs.rip = regs.rip.wrapping_add(7);
+    load_cpuid(regs, vcpu, state);
+    true
+}
+
+/// Executes `cpuid` for a guest.
+fn load_cpuid(regs: &mut GuestRegs, vcpu: &Vcpu, state: &VcpuState) {
+    let [a, b, c, d] = cpuid::guest(vcpu, state, (regs.rax & 0xffff_ffff) as u32, (regs.rcx & 0xffff_ffff) as u32);
+    regs.rax = u64::from(a);
+    regs.rbx = u64::from(b);
+    regs.rcx = u64::from(c);
+    regs.rdx = u64::from(d);
+}
+
+/// Emulates the privileged instruction at rip. False: the guest gets its `#GP`.
+pub fn privileged(regs: &mut GuestRegs, domain: &Arc<Domain>, vcpu: &Vcpu, state: &mut VcpuState) -> bool {
+    let Some(instruction) = fetch::instruction(regs.rip) else { return false };
+    let mut after = *regs;
+    after.rip = instruction.next_ip();
+    let done = execute(&mut after, &instruction, domain, vcpu, state).is_some();
+    if done {
+        *regs = after;
+    }
+    done
+}
+
+fn execute(regs: &mut GuestRegs, instruction: &Instruction, domain: &Arc<Domain>, vcpu: &Vcpu, state: &mut VcpuState) -> Option<()> {
+    let wide = |regs: &GuestRegs| (regs.rdx & 0xffff_ffff) << 32 | (regs.rax & 0xffff_ffff);
+    match instruction.mnemonic() {
+        Mnemonic::Cpuid => load_cpuid(regs, vcpu, state),
+        Mnemonic::Rdmsr => {
+            let value = msr::read((regs.rcx & 0xffff_ffff) as u32, state)?;
+            regs.rax = value & 0xffff_ffff;
+            regs.rdx = value >> 32;
+        }
+        Mnemonic::Wrmsr => msr::write((regs.rcx & 0xffff_ffff) as u32, wide(regs), state)?,
+        Mnemonic::Mov => move_cr(regs, instruction, domain, vcpu, state)?,
+        Mnemonic::Clts => {
+            state.task_switched = false;
+            context::clear_ts();
+        }
+        Mnemonic::Xsetbv => {
+            let value = wide(regs);
+            if regs.rcx & 0xffff_ffff != 0 || !fpu::valid_xcr0(value) {
+                return None;
+            }
+            fpu::switch_xcr0(state, value);
+        }
+        // A domain without devices has nothing to write back, and cannot mask the machine's interrupts.
+        Mnemonic::Wbinvd | Mnemonic::Invd | Mnemonic::Cli | Mnemonic::Sti => {}
+        Mnemonic::In => {
+            let destination = instruction.op0_register();
+            gpr::write(regs, destination, gpr::mask(destination.size()))?;
+        }
+        Mnemonic::Out => {}
+        _ => return None,
+    }
+    Some(())
+}
+
+/// `mov` between a general register and a control register.
+fn move_cr(regs: &mut GuestRegs, instruction: &Instruction, domain: &Arc<Domain>, vcpu: &Vcpu, state: &mut VcpuState) -> Option<()> {
+    if instruction.op0_kind() != OpKind::Register || instruction.op1_kind() != OpKind::Register {
+        return None;
+    }
+    let (to, from) = (instruction.op0_register(), instruction.op1_register());
+    if from.is_cr() {
+        let value = match from {
+            Register::CR0 => CR0_SHOWN | if state.task_switched { CR0_TS } else { 0 },
+            Register::CR2 => vcpu_info::cr2(vcpu),
+            Register::CR3 => state.kernel_root?.raw() << 12,
+            Register::CR4 => cr4::SHOWN | state.cr4,
+            _ => return None,
+        };
+        return gpr::write(regs, to, value);
+    }
+    let value = gpr::read(regs, from)?;
+    match to {
+        Register::CR0 => {
+            if (value ^ CR0_SHOWN) & !CR0_TS != 0 {
+                return None;
+            }
+            state.task_switched = value & CR0_TS != 0;
+            context::apply_ts(state);
+        }
+        Register::CR2 => vcpu_info::set_cr2(vcpu, value),
+        Register::CR3 => super::mmu::new_base(domain, state, value >> 12).ok()?,
+        Register::CR4 => {
+            state.cr4 = value & cr4::CHOICE & context::cr4_offered();
+            context::apply_cr4(state);
+        }
+        _ => return None,
+    }
+    Some(())
+}

@@ -1,0 +1,149 @@
+//! Small hypercalls: kernel stack, FPU task switch, debug registers, segment bases, assists, physdev.
+
+use core::sync::atomic::Ordering;
+
+use xen_abi::arch_x86::{SEGBASE_FS, SEGBASE_GS_KERNEL, SEGBASE_GS_USER, SEGBASE_GS_USER_SEL};
+use xen_abi::errno::Errno;
+use xen_abi::physdev::{PHYSDEVOP_set_iobitmap, PHYSDEVOP_set_iopl, PhysdevSetIopl};
+use xen_abi::version::{
+    VMASST_CMD_disable, VMASST_CMD_enable, VMASST_TYPE_architectural_iopl, VMASST_TYPE_m2p_strict, VMASST_TYPE_pae_extended_cr3,
+    VMASST_TYPE_runstate_update_flag, VMASST_TYPE_writable_pagetables,
+};
+
+use super::hypercall::{Args, HcCx, HcResult, OK, Outcome};
+use crate::arch::x86_64::context;
+use crate::mm::layout::{is_canonical, is_guest_address};
+
+/// `stack_switch(ss, sp)`: where an entry from user mode starts pushing.
+///
+/// # Errors
+/// None: a bad stack shows when it is used.
+pub fn stack_switch(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
+    cx.state.kernel_ss = args.u64::<0>() & 0xffff;
+    cx.state.kernel_sp = args.u64::<1>();
+    OK
+}
+
+/// `fpu_taskswitch(set)`: sets or clears CR0.TS.
+pub fn fpu_taskswitch(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
+    cx.state.task_switched = args.u32::<0>() != 0;
+    context::apply_ts(cx.state);
+    OK
+}
+
+/// Index of debug register `n` in [`crate::domain::vcpu::VcpuState::debug`].
+fn debug_slot(n: u32) -> Option<usize> {
+    match n {
+        0..=3 => Some(n as usize),
+        6 => Some(4),
+        7 => Some(5),
+        _ => None,
+    }
+}
+
+/// Whether DR7 asks only for what a guest may have: no general-detect, no I/O breakpoints, reserved bits as fixed.
+fn dr7_allowed(value: u64) -> bool {
+    const GENERAL_DETECT: u64 = 1 << 13;
+    if value >> 32 != 0 || value & GENERAL_DETECT != 0 {
+        return false;
+    }
+    // An enabled breakpoint of type 2 (I/O) needs CR4.DE and a device; neither is a guest's.
+    (0..4).all(|i| value >> (2 * i) & 3 == 0 || value >> (16 + 4 * i) & 3 != 2)
+}
+
+/// `set_debugreg(reg, value)`.
+///
+/// # Errors
+/// `-EINVAL` for a register that does not exist, `-EPERM` for an address or a DR7 that could reach the X-Kernel
+/// (XSA-444, XSA-12).
+pub fn set_debugreg(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
+    let (reg, value) = (args.u32::<0>(), args.u64::<1>());
+    let stored = match reg {
+        0..=3 if is_guest_address(value) => value,
+        0..=3 => return Err(Errno::EPERM),
+        4 | 6 if value >> 32 == 0 => (value & 0xe00f) | 0xffff_0ff0,
+        5 | 7 if dr7_allowed(value) => (value & 0xffff_03ff) | 0x400,
+        4..=7 => return Err(Errno::EPERM),
+        _ => return Err(Errno::EINVAL),
+    };
+    let reg = if reg == 4 || reg == 5 { reg + 2 } else { reg };
+    let slot = debug_slot(reg).and_then(|i| cx.state.debug.get_mut(i)).ok_or(Errno::EINVAL)?;
+    *slot = stored;
+    context::load_debug(&cx.state.debug);
+    OK
+}
+
+/// `get_debugreg(reg)`: the value, or `-EINVAL`.
+pub fn get_debugreg(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
+    let reg = args.u32::<0>();
+    let reg = if reg == 4 || reg == 5 { reg + 2 } else { reg };
+    let value = debug_slot(reg).and_then(|i| cx.state.debug.get(i)).ok_or(Errno::EINVAL)?;
+    Ok(Outcome::Done(*value as i64))
+}
+
+/// `set_segment_base(which, base)`.
+///
+/// # Errors
+/// `-EINVAL` for a non-canonical base (XSA-193) or an unknown register.
+pub fn set_segment_base(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
+    let (which, base) = (args.u32::<0>(), args.u64::<1>());
+    if which == SEGBASE_GS_USER_SEL {
+        let selector = (base & 0xffff) as u16;
+        context::load_user_gs(cx.state, selector);
+        return OK;
+    }
+    if !is_canonical(base) {
+        return Err(Errno::EINVAL);
+    }
+    context::save_bases(cx.state);
+    let segments = &mut cx.state.segments;
+    match which {
+        w if w == SEGBASE_FS => segments.fs_base = base,
+        w if w == SEGBASE_GS_USER => segments.gs_base_user = base,
+        w if w == SEGBASE_GS_KERNEL => segments.gs_base_kernel = base,
+        _ => return Err(Errno::EINVAL),
+    }
+    context::load_bases(cx.state);
+    OK
+}
+
+/// `vm_assist(cmd, type)`.
+///
+/// # Errors
+/// `-EINVAL` for an assist that is not offered, `-ENOSYS` for an unknown command.
+pub fn vm_assist(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
+    let (cmd, assist) = (args.u32::<0>(), args.u32::<1>());
+    let offered = [
+        VMASST_TYPE_writable_pagetables,
+        VMASST_TYPE_pae_extended_cr3,
+        VMASST_TYPE_architectural_iopl,
+        VMASST_TYPE_runstate_update_flag,
+        VMASST_TYPE_m2p_strict,
+    ];
+    if !offered.contains(&assist) {
+        return Err(Errno::EINVAL);
+    }
+    let bit = 1u64 << (assist & 63);
+    match cmd {
+        c if c == VMASST_CMD_enable => cx.domain.assists.fetch_or(bit, Ordering::Relaxed),
+        c if c == VMASST_CMD_disable => cx.domain.assists.fetch_and(!bit, Ordering::Relaxed),
+        _ => return Err(Errno::ENOSYS),
+    };
+    OK
+}
+
+/// `physdev_op(cmd, arg)`: only the I/O privilege level, which is remembered and opens nothing.
+///
+/// # Errors
+/// `-EINVAL` for a level above 3, `-EFAULT`, `-ENOSYS` for every operation on hardware.
+pub fn physdev_op(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
+    match args.u32::<0>() {
+        c if c == PHYSDEVOP_set_iopl => {
+            let set = args.ptr::<PhysdevSetIopl, 1>().read()?;
+            cx.state.iopl = u8::try_from(set.iopl).ok().filter(|&l| l <= 3).ok_or(Errno::EINVAL)?;
+            OK
+        }
+        c if c == PHYSDEVOP_set_iobitmap => OK,
+        _ => Err(Errno::ENOSYS),
+    }
+}

@@ -1,0 +1,182 @@
+//! Traps taken while a guest ran: which are ours, which are emulated, which bounce to the guest.
+//!
+//! Answers to Xen's xen/arch/x86/traps.c and pv/traps.c. Hardware interrupts and NMIs are the X-Kernel's; every
+//! exception belongs to the guest, except where the PV ABI makes the hypervisor do the work: privileged
+//! instructions of the guest kernel, its writes to page tables, and the forced-emulation prefix.
+
+use super::{bounce, emulate, ptwr};
+use crate::arch::x86_64::entry::GuestRegs;
+use crate::arch::x86_64::{context, irq};
+use crate::mm::guest_access;
+use crate::percpu;
+use crate::perf;
+
+/// Bits of a page fault's error code.
+pub mod pf {
+    /// The translation was present: a protection fault.
+    pub const PRESENT: u32 = 1 << 0;
+    /// A write.
+    pub const WRITE: u32 = 1 << 1;
+}
+
+/// The IDT bit of a selector error code.
+const XEC_IDT: u32 = 1 << 1;
+
+/// Serves a trap from ring 3.
+pub fn from_guest(regs: &mut GuestRegs) {
+    let cpu = percpu::this();
+    let Some(vcpu) = cpu.current() else { return };
+    let Some(domain) = vcpu.domain() else { return };
+    domain.counters.crossings.bump();
+    if (32..256).contains(&regs.vector) {
+        domain.counters.interrupts.bump();
+        perf::bump(&cpu.counters.interrupts);
+        irq::handle(regs.vector as u8);
+        return;
+    }
+    // Read before anything else can fault.
+    let cr2 = if regs.vector == 14 { context::read_cr2() } else { 0 };
+    let mut state = vcpu.state.lock();
+    let state = &mut *state;
+    match regs.vector {
+        1 => {
+            let dr6 = context::take_dr6();
+            state.debug[4] = (state.debug[4] & !0xf) | dr6 | 0xffff_0ff0;
+            bounce::exception(regs, &vcpu, &domain, state, 1, None);
+        }
+        2 => irq::handle_nmi(),
+        6 => {
+            if !emulate::forced_cpuid(regs, &domain, &vcpu, state) {
+                bounce::exception(regs, &vcpu, &domain, state, 6, None);
+            }
+        }
+        7 => {
+            if state.task_switched {
+                state.task_switched = false;
+                context::clear_ts();
+            }
+            bounce::exception(regs, &vcpu, &domain, state, 7, None);
+        }
+        8 | 18 => crate::panic::unexpected_trap(regs),
+        13 => general_protection(regs, &vcpu, &domain, state),
+        14 => {
+            domain.counters.page_faults.bump();
+            let write_to_present = pf::PRESENT | pf::WRITE;
+            if state.in_kernel && regs.error_code & write_to_present == write_to_present {
+                if ptwr::emulate(regs, &domain, state, cr2) {
+                    domain.counters.pt_writes_emulated.bump();
+                    return;
+                }
+            }
+            let code = regs.error_code;
+            bounce::page_fault(regs, &vcpu, &domain, state, cr2, code);
+        }
+        // Selector and alignment faults carry an error code.
+        10 | 11 | 12 | 17 => {
+            let (vector, code) = (regs.vector as u8, regs.error_code);
+            bounce::exception(regs, &vcpu, &domain, state, vector, Some(code));
+        }
+        0 | 3 | 4 | 5 | 16 | 19 | 20 => {
+            let vector = regs.vector as u8;
+            bounce::exception(regs, &vcpu, &domain, state, vector, None);
+        }
+        crate::arch::x86_64::entry::regs::VECTOR_SYSCALL32 => {
+            if state.syscall32.address != 0 && !state.in_kernel {
+                let callback = state.syscall32;
+                bounce::by_callback(regs, &vcpu, &domain, state, callback);
+            } else {
+                regs.rip = regs.rip.wrapping_sub(2);
+                bounce::exception(regs, &vcpu, &domain, state, 6, None);
+            }
+        }
+        vector => domain.crash(format_args!("unexpected vector {vector}")),
+    }
+}
+
+/// `#GP`: a software interrupt of the guest's, a privileged instruction of its kernel, or its own fault.
+fn general_protection(
+    regs: &mut GuestRegs,
+    vcpu: &crate::domain::vcpu::Vcpu,
+    domain: &alloc::sync::Arc<crate::domain::Domain>,
+    state: &mut crate::domain::vcpu::VcpuState,
+) {
+    if regs.error_code & XEC_IDT != 0 {
+        if let Some(vector) = software_interrupt(regs) {
+            let gate = state.traps[usize::from(vector)];
+            if gate.address != 0 && (state.in_kernel || gate.dpl == 3) {
+                regs.rip = regs.rip.wrapping_add(2);
+                bounce::exception(regs, vcpu, domain, state, vector, None);
+                return;
+            }
+            // The error code that hardware would give, whatever the emulator underneath says.
+            let code = u32::from(vector) * 8 + XEC_IDT;
+            bounce::exception(regs, vcpu, domain, state, 13, Some(code));
+            return;
+        }
+    } else if state.in_kernel && regs.error_code == 0 && emulate::privileged(regs, domain, vcpu, state) {
+        domain.counters.instructions_emulated.bump();
+        return;
+    }
+    let code = regs.error_code;
+    bounce::exception(regs, vcpu, domain, state, 13, Some(code));
+}
+
+/// The vector of the `int n` at rip. The error code is not relied on: some emulators scale it wrongly.
+fn software_interrupt(regs: &GuestRegs) -> Option<u8> {
+    let mut bytes = [0u8; 2];
+    guest_access::copy_in(regs.rip, &mut bytes).ok()?;
+    (bytes[0] == 0xcd).then_some(bytes[1])
+}
+
+/// Serves a trap taken in ring 0 that is no bug: an interrupt in an irq window or while idle, an NMI.
+pub fn from_x_kernel(regs: &mut GuestRegs) -> bool {
+    match regs.vector {
+        2 => {
+            irq::handle_nmi();
+            true
+        }
+        32..=255 => {
+            perf::bump(&percpu::this().counters.interrupts);
+            irq::handle(regs.vector as u8);
+            true
+        }
+        // A breakpoint condition that the guest has planted (MovSS, XSA-260) fired on our way in: not ours.
+        1 => {
+            let _ = context::take_dr6();
+            true
+        }
+        _ => false,
+    }
+}
+
+/// The CPU refused to return to the frame: enter the failsafe callback with it, if the guest has one.
+pub fn failed_return(regs: &mut GuestRegs) {
+    let Some(vcpu) = percpu::this().current() else { return };
+    let Some(domain) = vcpu.domain() else { return };
+    let mut state = vcpu.state.lock();
+    failsafe(regs, &vcpu, &domain, &mut state);
+}
+
+/// Enters the failsafe callback. Its frame carries ds, es, fs and gs below rcx (xen-x86_64.h; XSA-215: they are
+/// part of what must fit on the guest's stack).
+pub fn failsafe(
+    regs: &mut GuestRegs,
+    vcpu: &crate::domain::vcpu::Vcpu,
+    domain: &alloc::sync::Arc<crate::domain::Domain>,
+    state: &mut crate::domain::vcpu::VcpuState,
+) {
+    let callback = state.failsafe;
+    if callback.address == 0 {
+        domain.crash(format_args!("return to {:#x} refused and no failsafe callback", regs.rip));
+        return;
+    }
+    if !bounce::by_callback(regs, vcpu, domain, state, callback) {
+        return;
+    }
+    let s = state.segments;
+    let words = [u64::from(s.ds), u64::from(s.es), u64::from(s.fs), u64::from(s.gs)];
+    regs.rsp = regs.rsp.wrapping_sub(32);
+    if guest_access::copy_out(regs.rsp, zerocopy::IntoBytes::as_bytes(&words)).is_err() {
+        domain.crash(format_args!("its kernel stack at {:#x} cannot take a failsafe frame", regs.rsp));
+    }
+}

@@ -1,0 +1,99 @@
+//! The `vcpu_info` structure that guest and X-Kernel share: event mask and pending bits, CR2, time.
+//!
+//! Every access is a single volatile or atomic operation through a frame window: the guest, or another vCPU of
+//! it, may write the same bytes at any moment, and nothing read here is trusted beyond its own meaning.
+
+use core::sync::atomic::Ordering;
+
+use pv_core::frame::Mfn;
+use xen_abi::vcpu::VcpuTimeInfo;
+
+use crate::arch::x86_64::tsc;
+use crate::domain::vcpu::Vcpu;
+use crate::mm::window::FrameWindow;
+
+/// Offsets in `struct vcpu_info` (xen.h).
+mod offset {
+    pub const UPCALL_PENDING: usize = 0;
+    pub const UPCALL_MASK: usize = 1;
+    pub const PENDING_SEL: usize = 8;
+    pub const CR2: usize = 16;
+    pub const TIME: usize = 32;
+}
+
+/// Bytes of `struct vcpu_info`.
+pub const SIZE: usize = 64;
+
+/// The frame that holds the structure, and its offset there.
+fn place(vcpu: &Vcpu) -> Option<(FrameWindow, usize)> {
+    let maddr = vcpu.info_maddr.load(Ordering::Acquire);
+    let window = FrameWindow::new(Mfn::new(maddr >> 12)?)?;
+    Some((window, (maddr & 0xfff) as usize))
+}
+
+/// Whether events are masked: the guest's byte.
+pub fn upcall_mask(vcpu: &Vcpu) -> u8 {
+    place(vcpu).map_or(0, |(w, at)| w.read_u8(at + offset::UPCALL_MASK))
+}
+
+/// Sets the event mask.
+pub fn set_upcall_mask(vcpu: &Vcpu, value: u8) {
+    if let Some((w, at)) = place(vcpu) {
+        w.write_u8(at + offset::UPCALL_MASK, value);
+    }
+}
+
+/// Whether an event waits and is not masked.
+pub fn upcall_due(vcpu: &Vcpu) -> bool {
+    place(vcpu).is_some_and(|(w, at)| w.read_u8(at + offset::UPCALL_PENDING) != 0 && w.read_u8(at + offset::UPCALL_MASK) == 0)
+}
+
+/// Whether an event waits, masked or not.
+pub fn upcall_pending(vcpu: &Vcpu) -> bool {
+    place(vcpu).is_some_and(|(w, at)| w.read_u8(at + offset::UPCALL_PENDING) != 0)
+}
+
+/// Sets the upcall flag; returns whether it was set before.
+pub fn test_and_set_upcall_pending(vcpu: &Vcpu) -> bool {
+    place(vcpu).is_some_and(|(w, at)| w.swap_u8(at + offset::UPCALL_PENDING, 1) != 0)
+}
+
+/// Sets selector bit `word`; returns whether it was set before.
+pub fn test_and_set_selector(vcpu: &Vcpu, word: u32) -> bool {
+    place(vcpu).is_some_and(|(w, at)| w.test_and_set_bit(at + offset::PENDING_SEL, word & 63))
+}
+
+/// The address of the last page fault, for the guest.
+pub fn cr2(vcpu: &Vcpu) -> u64 {
+    place(vcpu).map_or(0, |(w, at)| w.read_u64_at(at + offset::CR2))
+}
+
+/// Stores the address of a page fault.
+pub fn set_cr2(vcpu: &Vcpu, value: u64) {
+    if let Some((w, at)) = place(vcpu) {
+        w.write_u64_at(at + offset::CR2, value);
+    }
+}
+
+/// Publishes the time: system time at a TSC value, and the TSC's scale. The version is odd while it changes.
+pub fn update_time(vcpu: &Vcpu) {
+    let Some((w, at)) = place(vcpu) else { return };
+    let version_at = at + offset::TIME;
+    let version = w.read_u32(version_at) | 1;
+    w.write_u32(version_at, version);
+    core::sync::atomic::fence(Ordering::SeqCst);
+    let (tsc_timestamp, system_time) = tsc::now_pair();
+    let (mul, shift) = tsc::scale();
+    let info = VcpuTimeInfo {
+        version,
+        tsc_timestamp,
+        system_time,
+        tsc_to_system_mul: mul,
+        tsc_shift: shift,
+        ..VcpuTimeInfo::default()
+    };
+    let bytes = zerocopy::IntoBytes::as_bytes(&info);
+    w.copy_out(version_at + 4, &bytes[4..]);
+    core::sync::atomic::fence(Ordering::SeqCst);
+    w.write_u32(version_at, version.wrapping_add(1));
+}

@@ -1,0 +1,276 @@
+//! The scheduler's mechanism: who runs on this CPU, timers, idling, and the last stop before a guest.
+//!
+//! Policy (whom to pick, for how long) is `pv_core::sched`. The X-Kernel has one stack per CPU and is not
+//! preemptible, so a switch happens only here, when everything else has returned: the frame of the vCPU that
+//! leaves is copied out of the stack's top and the other's is copied in.
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use pv_core::sched::CreditScheduler;
+use pv_core::timerq::TimerQueue;
+
+use crate::arch::x86_64::entry::regs::{VECTOR_SYSCALL, rflags};
+use crate::arch::x86_64::entry::{self, GUEST_CS, GUEST_SS, GuestRegs};
+use crate::arch::x86_64::{apic, context, cpu, tsc};
+use crate::domain::vcpu::{Vcpu, VcpuState};
+use crate::domain::{self, Domain};
+use crate::percpu::{self, PerCpu};
+use crate::perf;
+use crate::pv::{bounce, timer, traps, vcpu_info};
+use crate::sync::SpinLock;
+use crate::{debugkeys, trace};
+
+/// vCPUs that the scheduler has room for.
+pub const MAX_VCPUS: usize = 4096;
+
+/// Console input and consoles are looked at this often while anything runs.
+const HOUSEKEEPING_NS: u64 = 10_000_000;
+
+struct Queues {
+    policy: CreditScheduler,
+    timers: TimerQueue,
+    vcpus: alloc::vec::Vec<Option<Arc<Vcpu>>>,
+}
+
+static QUEUES: SpinLock<Option<Queues>> = SpinLock::new(None);
+
+/// Sets the queues up. Once, before the first domain.
+pub fn init() {
+    let mut vcpus = alloc::vec::Vec::new();
+    vcpus.resize(MAX_VCPUS, None);
+    *QUEUES.lock() = Some(Queues { policy: CreditScheduler::new(MAX_VCPUS), timers: TimerQueue::new(MAX_VCPUS), vcpus });
+}
+
+fn with<R>(f: impl FnOnce(&mut Queues) -> R) -> Option<R> {
+    QUEUES.lock().as_mut().map(f)
+}
+
+/// A free place for a vCPU: the key that it is known by here.
+pub fn free_key() -> Option<u32> {
+    with(|q| q.vcpus.iter().position(Option::is_none)).flatten().and_then(|i| u32::try_from(i).ok())
+}
+
+/// Adds a vCPU, asleep.
+pub fn add(vcpu: &Arc<Vcpu>, weight: u32) -> bool {
+    with(|q| {
+        let Some(slot) = q.vcpus.get_mut(vcpu.key as usize) else { return false };
+        if q.policy.add(vcpu.key, weight).is_err() {
+            return false;
+        }
+        *slot = Some(vcpu.clone());
+        true
+    })
+    .unwrap_or(false)
+}
+
+/// Takes a vCPU out for good.
+pub fn remove(vcpu: &Vcpu) {
+    with(|q| {
+        q.policy.remove(vcpu.key);
+        q.timers.remove(vcpu.key);
+        if let Some(slot) = q.vcpus.get_mut(vcpu.key as usize) {
+            *slot = None;
+        }
+    });
+}
+
+/// Makes a vCPU runnable, if nothing but the event it waited for kept it from running.
+pub fn wake(vcpu: &Vcpu) {
+    vcpu.blocked.store(false, Ordering::SeqCst);
+    if vcpu.online.load(Ordering::Acquire) {
+        with(|q| q.policy.wake(vcpu.key, tsc::now_ns()));
+        percpu::this().kick();
+    }
+}
+
+/// Takes a vCPU off the run queue until it is woken.
+pub fn sleep(vcpu: &Vcpu) {
+    with(|q| q.policy.sleep(vcpu.key));
+    percpu::this().kick();
+}
+
+/// Lets others run first.
+pub fn yield_now(vcpu: &Vcpu) {
+    with(|q| q.policy.yield_now(vcpu.key));
+    percpu::this().kick();
+}
+
+/// Makes every CPU pass through the scheduler that might run `domain`.
+pub fn kick_all(_domain: &Domain) {
+    percpu::this().kick();
+}
+
+/// A deadline of `vcpu` has changed.
+pub fn timers_changed(vcpu: &Vcpu) {
+    with(|q| match vcpu.next_deadline() {
+        Some(at) => q.timers.set(vcpu.key, at),
+        None => q.timers.remove(vcpu.key),
+    });
+    arm(percpu::this());
+}
+
+/// Whether the current vCPU should give way at a preemption point: lets pending interrupts in, then looks.
+pub fn preempt_pending() -> bool {
+    cpu::irq_window();
+    percpu::this().shared.need_resched.load(Ordering::Acquire)
+}
+
+/// Programs the CPU's timer for the next thing that must happen.
+fn arm(cpu: &PerCpu) {
+    let next_timer = with(|q| q.timers.peek().map(|(at, _)| at)).flatten().unwrap_or(u64::MAX);
+    let slice = if cpu.current().is_some() { cpu.slice_end_ns.get() } else { u64::MAX };
+    let housekeeping = tsc::now_ns().saturating_add(HOUSEKEEPING_NS);
+    apic::arm_timer(next_timer.min(slice).min(housekeeping));
+}
+
+/// Fires every timer whose time has come.
+fn expire_timers() {
+    let now = tsc::now_ns();
+    // Each round takes one expired entry; a vCPU re-enters only with a later deadline.
+    while let Some(vcpu) = with(|q| q.timers.pop_expired(now).and_then(|key| q.vcpus.get(key as usize)?.clone())).flatten() {
+        timer::expire(&vcpu);
+        with(|q| {
+            if let Some(at) = vcpu.next_deadline() {
+                q.timers.set(vcpu.key, at.max(now.saturating_add(1)));
+            }
+        });
+    }
+}
+
+/// Charges the running vCPU for the time since it was last charged.
+fn charge(cpu: &PerCpu, vcpu: &Vcpu, now: u64) {
+    let ran = now.saturating_sub(cpu.charged_at_ns.replace(now));
+    with(|q| q.policy.charge(vcpu.key, ran));
+    if let Some(domain) = vcpu.domain() {
+        domain.counters.ran_ns.add(ran);
+    }
+}
+
+/// Picks who runs next and switches to it.
+fn schedule(cpu: &'static PerCpu, regs: &mut GuestRegs) {
+    let now = tsc::now_ns();
+    let old = cpu.current();
+    if let Some(vcpu) = &old {
+        charge(cpu, vcpu, now);
+        if vcpu.domain().is_none_or(|d| d.is_dying()) {
+            with(|q| q.policy.sleep(vcpu.key));
+        }
+    }
+    let choice = with(|q| {
+        q.policy.pick_next(cpu.id, now).and_then(|c| Some((q.vcpus.get(c.vcpu as usize)?.clone()?, c.slice_ns)))
+    })
+    .flatten();
+    let next = choice.as_ref().map(|(v, _)| v.clone());
+    if let Some((_, slice)) = &choice {
+        cpu.slice_end_ns.set(now.saturating_add(*slice));
+    }
+    let same = match (&old, &next) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        (None, None) => true,
+        _ => false,
+    };
+    if !same {
+        if let Some(vcpu) = &old {
+            switch_out(vcpu, regs, now);
+        }
+        cpu.set_current(next.clone());
+        match &next {
+            Some(vcpu) => switch_in(cpu, vcpu, regs, now),
+            None => context::leave_guest(),
+        }
+    }
+    arm(cpu);
+}
+
+/// Saves what the CPU holds of `vcpu`.
+fn switch_out(vcpu: &Vcpu, regs: &GuestRegs, now: u64) {
+    let mut state = vcpu.state.lock();
+    state.regs = *regs;
+    context::save(&mut state);
+    vcpu.runstate.lock().enter(vcpu.idle_runstate(), now);
+}
+
+/// Loads `vcpu` onto the CPU.
+fn switch_in(cpu: &PerCpu, vcpu: &Arc<Vcpu>, regs: &mut GuestRegs, now: u64) {
+    let Some(domain) = vcpu.domain() else { return };
+    perf::bump(&cpu.counters.switches);
+    trace::record(trace::Id::Switch, u64::from(domain.id.raw()), u64::from(vcpu.id), 0);
+    domain.dirty_cpus.fetch_or(1 << (cpu.id & 63), Ordering::SeqCst);
+    let mut state = vcpu.state.lock();
+    *regs = state.regs;
+    context::load(&domain, vcpu.id, &mut state);
+    vcpu.runstate.lock().enter(Vcpu::RUNNING, now);
+    cpu.charged_at_ns.set(now);
+    vcpu_info::update_time(vcpu);
+    crate::pv::vcpu_op::publish_runstate(vcpu);
+}
+
+/// Waits for an interrupt with nothing to run.
+fn idle() {
+    cpu::idle_until_interrupt();
+}
+
+/// The last stop before a guest: runs what is due, switches if it must, delivers what waits. Returns whether
+/// `sysretq` restores everything that matters.
+pub fn exit_to_guest(regs: &mut GuestRegs) -> bool {
+    let cpu = percpu::this();
+    loop {
+        expire_timers();
+        debugkeys::poll();
+        if domain::reap::step(cpu) {
+            cpu.kick();
+        }
+        let current_ok = cpu.current().is_some_and(|v| v.runnable() && v.domain().is_some_and(|d| !d.is_dying()));
+        if cpu.shared.need_resched.swap(false, Ordering::AcqRel) || !current_ok || cpu.slice_end_ns.get() <= tsc::now_ns() {
+            schedule(cpu, regs);
+        }
+        let Some(vcpu) = cpu.current() else {
+            if !cpu.shared.need_resched.load(Ordering::Acquire) && !domain::reap::pending() {
+                idle();
+            }
+            continue;
+        };
+        let Some(domain) = vcpu.domain() else { continue };
+        deliver(regs, &vcpu, &domain);
+        if domain.is_dying() || cpu.shared.need_resched.load(Ordering::Acquire) {
+            continue;
+        }
+        return sysret_suffices(regs);
+    }
+}
+
+/// Delivers a failed return, an NMI or an event to the vCPU that is about to run.
+fn deliver(regs: &mut GuestRegs, vcpu: &Arc<Vcpu>, domain: &Arc<Domain>) {
+    let mut state = vcpu.state.lock();
+    let state: &mut VcpuState = &mut state;
+    if core::mem::take(&mut state.failsafe_pending) {
+        traps::failsafe(regs, vcpu, domain, state);
+    }
+    if vcpu.nmi_pending.load(Ordering::Relaxed) && state.nmi.address != 0 && vcpu.nmi_pending.swap(false, Ordering::AcqRel) {
+        let callback = state.nmi;
+        bounce::by_callback(regs, vcpu, domain, state, callback);
+    }
+    if state.event.address != 0 && vcpu_info::upcall_due(vcpu) {
+        domain.counters.upcalls.bump();
+        let callback = state.event;
+        bounce::by_callback(regs, vcpu, domain, state, callback);
+    }
+}
+
+/// Whether `sysretq` loads just what the frame says: rcx and r11 are free, the selectors are its own, nothing
+/// in the flags needs `iretq`, and rip is canonical (with a non-canonical one, `sysretq` faults in ring 0 on Intel:
+/// XSA-7).
+fn sysret_suffices(regs: &GuestRegs) -> bool {
+    regs.vector == VECTOR_SYSCALL
+        && regs.cs == u64::from(GUEST_CS)
+        && regs.ss == u64::from(GUEST_SS)
+        && regs.rflags & (rflags::RF | rflags::TF | rflags::NT | rflags::VM) == 0
+        && crate::mm::layout::is_canonical(regs.rip)
+}
+
+/// Gives the boot CPU to the scheduler.
+pub fn run() -> ! {
+    percpu::this().kick();
+    entry::start_scheduling()
+}
