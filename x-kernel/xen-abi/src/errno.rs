@@ -142,14 +142,14 @@ impl Errno {
 
     /// What a hypercall returns: the negated number.
     pub const fn to_ret(self) -> i64 {
-        -(self as u16 as i64)
+        (self as u16 as i64).wrapping_neg()
     }
 
     /// The error in a hypercall's return value, if it is one of those known here.
     pub const fn from_ret(ret: i64) -> Option<Self> {
         match ret {
-            // In range: `-ret` is 1..=4095.
-            -4095..=-1 => Self::from_raw(ret.unsigned_abs() as u16),
+            // The mask loses nothing: `-ret` is at most 4095.
+            -4095..=-1 => Self::from_raw((ret.unsigned_abs() & 0xffff) as u16),
             _ => None,
         }
     }

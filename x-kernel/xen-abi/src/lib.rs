@@ -37,10 +37,22 @@ macro_rules! abi_structs {
 }
 
 pub mod arch_x86;
+pub mod callback;
+pub mod console;
+pub mod cpuid;
 pub mod domid;
+pub mod elfnote;
 pub mod errno;
+pub mod event_channel;
+pub mod grant_table;
 pub mod hypercall;
+pub mod memory;
 pub mod mmu;
+pub mod physdev;
+pub mod platform;
+pub mod sched;
 pub mod shared_info;
 pub mod start_info;
 pub mod vcpu;
+pub mod version;
+pub mod xenstore;
