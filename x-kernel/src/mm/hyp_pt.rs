@@ -13,7 +13,7 @@ use pv_core::frame::Mfn;
 
 use super::layout::{
     DIRECT_MAP_BASE, FIRST_SLOT, FIXMAP_BASE, FRAME_SHIFT, FRAME_SIZE, IMAGE_BASE, LAST_SLOT, MAX_RAM, PERDOMAIN_BASE, PERDOMAIN_SLOT,
-    SIZE_1G, SIZE_2M, SLOT_SIZE,
+    SIZE_1G, SIZE_2M, SLOT_SIZE, guest_gdt_offset,
 };
 use super::page_table::{Leaf, TableSource, Tree, bits};
 use super::ranges::{FrameRange, RangeSet};
@@ -181,6 +181,9 @@ pub(super) fn stub_area_alias(va: u64, len: usize) -> Option<u64> {
     DIRECT_MAP_BASE.checked_add(va.checked_sub(IMAGE_BASE)?)
 }
 
+/// vCPUs whose tables a per-domain area has from the start, so that mapping for them cannot fail.
+pub const READY_VCPUS: u32 = 64;
+
 /// A domain's own part of the X-Kernel's address space: slot 258 of each of its L4 tables. Holds the mappings of
 /// its vCPUs' GDTs and LDTs. Its entries are not global, so a switch to another domain forgets them.
 #[derive(Debug)]
@@ -188,15 +191,19 @@ pub struct PerDomain {
     tree: Tree,
 }
 
-// SAFETY of sharing needs no `unsafe`: `Tree` is an address, and every change of an entry is one atomic store.
-
 impl PerDomain {
-    /// An empty area. None when memory is short.
+    /// An empty area, with the tables for the first [`READY_VCPUS`] vCPUs. None when memory is short.
     pub fn new() -> Option<Self> {
         let root = private_table()?;
         // SAFETY: the frame is a private one, zeroed; this value owns it and every table below it until `drop`,
         // when by then no L4 table refers to it (the domain's tables are gone).
-        Some(Self { tree: unsafe { Tree::new(root, 3) } })
+        let area = Self { tree: unsafe { Tree::new(root, 3) } };
+        let mut offset = 0;
+        while offset < guest_gdt_offset(READY_VCPUS) {
+            area.tree.prepare(Self::va(offset)?, 1, &mut private_table)?;
+            offset = offset.checked_add(SIZE_2M)?;
+        }
+        Some(area)
     }
 
     /// The frame to put in slot 258.
@@ -206,7 +213,6 @@ impl PerDomain {
 
     /// Maps `mfn` at `offset` (a multiple of 4 KiB) of the area, in place of what was there. The caller holds a
     /// count on the frame for as long as it is mapped. None when memory is short or the offset is out of range.
-    #[must_use = "mapping can fail"]
     pub fn map_page(&self, offset: u64, mfn: Mfn, writable: bool) -> Option<()> {
         let va = Self::va(offset)?;
         let _guard = FIXMAP_NEXT.lock();

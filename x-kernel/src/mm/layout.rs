@@ -58,14 +58,24 @@ pub const PERDOMAIN_VCPU_STRIDE: u64 = 128 * 1024;
 /// Where the LDT begins in it.
 pub const PERDOMAIN_LDT_OFFSET: u64 = 64 * 1024;
 
+/// Offset of vCPU `vcpu`'s GDT in its domain's area.
+pub const fn guest_gdt_offset(vcpu: u32) -> u64 {
+    vcpu as u64 * PERDOMAIN_VCPU_STRIDE
+}
+
+/// Offset of vCPU `vcpu`'s LDT in its domain's area.
+pub const fn guest_ldt_offset(vcpu: u32) -> u64 {
+    guest_gdt_offset(vcpu) + PERDOMAIN_LDT_OFFSET
+}
+
 /// The address where vCPU `vcpu`'s GDT is mapped while its domain runs.
-pub const fn gdt_va(vcpu: u32) -> u64 {
-    PERDOMAIN_BASE + vcpu as u64 * PERDOMAIN_VCPU_STRIDE
+pub const fn guest_gdt(vcpu: u32) -> u64 {
+    PERDOMAIN_BASE + guest_gdt_offset(vcpu)
 }
 
 /// The address where vCPU `vcpu`'s LDT is mapped while its domain runs.
-pub const fn ldt_va(vcpu: u32) -> u64 {
-    gdt_va(vcpu) + PERDOMAIN_LDT_OFFSET
+pub const fn guest_ldt(vcpu: u32) -> u64 {
+    PERDOMAIN_BASE + guest_ldt_offset(vcpu)
 }
 
 /// The address of PML4 slot `slot` of the upper half.
@@ -78,6 +88,11 @@ const fn slot_base(slot: usize) -> u64 {
 pub const fn is_guest_range(va: u64, len: u64) -> bool {
     let Some(last) = va.checked_add(len.saturating_sub(1)) else { return false };
     last < LOW_END || va >= HYP_END
+}
+
+/// Whether `va` is canonical and outside the X-Kernel's part.
+pub const fn is_guest_address(va: u64) -> bool {
+    is_guest_range(va, 1)
 }
 
 /// Whether `va` is canonical.
