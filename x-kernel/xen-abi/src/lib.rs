@@ -10,7 +10,7 @@
 //! (`XEN_GUEST_HANDLE`) is a `u64`.
 //!
 //! Left out: 32-bit and HVM guests, and the toolstack's interfaces (`domctl`, `sysctl`).
-//! `tests/c_abi.rs` compares every size, offset and constant with the C headers.
+//! `tests/c_abi` compares every size, offset and constant with the C headers.
 #![no_std]
 #![forbid(unsafe_code)]
 

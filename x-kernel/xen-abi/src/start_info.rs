@@ -96,8 +96,22 @@ abi_structs! {
         pub lfb_base: u32,
         /// Size in units of 64 KiB.
         pub lfb_size: u32,
-        /// Position and size of red, green, blue, reserved bits.
-        pub colours: [u8; 8],
+        /// Lowest bit of red.
+        pub red_pos: u8,
+        /// Bits of red.
+        pub red_size: u8,
+        /// Lowest bit of green.
+        pub green_pos: u8,
+        /// Bits of green.
+        pub green_size: u8,
+        /// Lowest bit of blue.
+        pub blue_pos: u8,
+        /// Bits of blue.
+        pub blue_size: u8,
+        /// Lowest bit of the rest.
+        pub rsvd_pos: u8,
+        /// Bits of the rest.
+        pub rsvd_size: u8,
         /// VESA capabilities.
         pub gbl_caps: u32,
         /// VESA mode attributes.
