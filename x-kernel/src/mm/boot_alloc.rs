@@ -3,7 +3,7 @@
 // UNSAFETY: zeroes fresh frames through the direct map.
 #![expect(unsafe_code, reason = "zeroes fresh frames")]
 
-use super::layout::{DIRECT_MAP_BASE, FRAME_SHIFT, FRAME_SIZE};
+use super::layout::{DIRECT_MAP_BASE, FRAME_SHIFT, FRAME_SIZE, to_usize};
 use super::ranges::{FrameRange, RangeSet};
 use super::window;
 
@@ -35,7 +35,7 @@ impl BootAlloc {
     pub(super) fn take_zeroed(&mut self) -> Option<u64> {
         let maddr = self.take(1, 1)?;
         // SAFETY: the frame is mapped (below the limit) and has just been taken: nothing refers to it.
-        unsafe { window::fill_bytes(DIRECT_MAP_BASE.wrapping_add(maddr) as usize, 0, FRAME_SIZE as usize) };
+        unsafe { window::fill_bytes(to_usize(DIRECT_MAP_BASE.wrapping_add(maddr)), 0, to_usize(FRAME_SIZE)) };
         Some(maddr)
     }
 
@@ -43,7 +43,7 @@ impl BootAlloc {
     pub(super) fn take_words(&mut self, bytes: u64) -> Option<&'static mut [u64]> {
         let frames = bytes.div_ceil(FRAME_SIZE);
         let maddr = self.take(frames, 1)?;
-        let at = DIRECT_MAP_BASE.wrapping_add(maddr) as usize;
+        let at = to_usize(DIRECT_MAP_BASE.wrapping_add(maddr));
         let len = usize::try_from(frames << FRAME_SHIFT).ok()?;
         // SAFETY: as in `take_zeroed`.
         unsafe { window::fill_bytes(at, 0, len) };

@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use pv_core::frame::Mfn;
 
 use super::buddy::{self, Buddy};
-use super::layout::{FRAME_SHIFT, FRAME_SIZE};
+use super::layout::{FRAME_SHIFT, FRAME_SIZE, to_usize};
 use super::ranges::{FrameRange, RangeSet};
 use super::{hyp_pt, window};
 use crate::sync::{InitOnce, SpinLock, level};
@@ -27,6 +27,7 @@ const POISON: u8 = 0xdb;
 static BUDDY: SpinLock<Option<Buddy>, level::FrameAlloc> = SpinLock::new(None);
 
 /// One bit per frame: set while a window may open on it.
+#[unsafe(link_section = ".ro_after_init")]
 static WINDOWED: InitOnce<&'static [AtomicU64]> = InitOnce::new();
 
 /// Frames that the allocator began with or was given since.
@@ -67,7 +68,7 @@ pub(super) fn init(storage: &'static mut [u64], end: u64, free: &RangeSet) {
     let mut buddy = Buddy::new(end, trees);
     let Some(b) = buddy.as_mut() else { panic!("the frame allocator's storage does not fit its frames") };
     for range in free.as_slice() {
-        assert!(b.free_range(range.start as usize, range.end as usize), "free memory overlaps itself");
+        assert!(b.free_range(to_usize(range.start), to_usize(range.end)), "free memory overlaps itself");
     }
     TOTAL.store(b.free_frames(), Ordering::Relaxed);
     *BUDDY.lock() = buddy;
@@ -146,7 +147,7 @@ pub(super) fn free_run(mfn: Mfn, frames: u64) {
 /// If any of them is not allocated, or private: going on would give one frame to two owners.
 pub fn free(mfn: Mfn, order: u32) {
     assert!(order <= MAX_ORDER, "no block has order {order}");
-    let was_windowed = set_windowed(mfn.raw() as usize, order, false);
+    let was_windowed = set_windowed(to_usize(mfn.raw()), order, false);
     assert!(was_windowed, "mfn {:#x} order {order} freed but not allocated", mfn.raw());
     fill(mfn, order, 0);
     put(mfn, order);
@@ -159,7 +160,7 @@ pub(super) fn free_private(mfn: Mfn, order: u32) {
 }
 
 fn put(mfn: Mfn, order: u32) {
-    let freed = BUDDY.lock().as_mut().is_some_and(|buddy| buddy.free(mfn.raw() as usize, order));
+    let freed = BUDDY.lock().as_mut().is_some_and(|buddy| buddy.free(to_usize(mfn.raw()), order));
     assert!(freed, "mfn {:#x} order {order} freed twice", mfn.raw());
 }
 
@@ -175,16 +176,16 @@ fn give_back(range: FrameRange, byte: u8) {
             fill(mfn, 0, byte);
         }
     }
-    let freed = BUDDY.lock().as_mut().is_some_and(|buddy| buddy.free_range(range.start as usize, range.end as usize));
+    let freed = BUDDY.lock().as_mut().is_some_and(|buddy| buddy.free_range(to_usize(range.start), to_usize(range.end)));
     assert!(freed, "frames {:#x}..{:#x} freed twice", range.start, range.end);
 }
 
 /// Overwrites 2^`order` frames. They belong to nobody while this runs.
 fn fill(mfn: Mfn, order: u32, byte: u8) {
-    let len = (FRAME_SIZE as usize) << order;
+    let len = to_usize(FRAME_SIZE) << order;
     // SAFETY: the block is RAM in the direct map that has just been taken out of the free blocks, or is about to
     // be put there: no reference into it exists, and no window opens on it.
-    unsafe { window::fill_bytes(hyp_pt::direct_map_va(mfn) as usize, byte, len) };
+    unsafe { window::fill_bytes(to_usize(hyp_pt::direct_map_va(mfn)), byte, len) };
 }
 
 /// Number of free frames.

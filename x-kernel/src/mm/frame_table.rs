@@ -12,13 +12,14 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use pv_core::frame::{FrameInfo, Mfn, Pfn};
 
-use super::layout::{FRAME_SHIFT, FRAME_SIZE, FRAME_TABLE_BASE, M2P_ALIAS_BASE, M2P_BASE, SIZE_2M};
+use super::layout::{FRAME_SHIFT, FRAME_SIZE, FRAME_TABLE_BASE, M2P_ALIAS_BASE, M2P_BASE, SIZE_2M, to_usize};
 use super::page_table::bits;
 use super::ranges::{FrameRange, RangeSet};
 use super::{boot_alloc::BootAlloc, hyp_pt};
 use crate::sync::InitOnce;
 
 /// The machine's RAM.
+#[unsafe(link_section = ".ro_after_init")]
 static RAM: InitOnce<RangeSet> = InitOnce::new();
 
 /// Bytes of a record.
@@ -78,11 +79,11 @@ fn back(range: &FrameRange, size: u64, places: &[(u64, u64)], backed: u64, from:
 }
 
 fn info_place(frame: u64) -> *mut FrameInfo {
-    with_exposed_provenance_mut(FRAME_TABLE_BASE.wrapping_add(frame.wrapping_mul(INFO_SIZE)) as usize)
+    with_exposed_provenance_mut(to_usize(FRAME_TABLE_BASE.wrapping_add(frame.wrapping_mul(INFO_SIZE))))
 }
 
 fn m2p_place(frame: u64) -> *mut u64 {
-    with_exposed_provenance_mut(M2P_ALIAS_BASE.wrapping_add(frame.wrapping_mul(M2P_ENTRY)) as usize)
+    with_exposed_provenance_mut(to_usize(M2P_ALIAS_BASE.wrapping_add(frame.wrapping_mul(M2P_ENTRY))))
 }
 
 /// The machine's RAM, as ranges of frames.

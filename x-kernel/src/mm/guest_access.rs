@@ -16,6 +16,7 @@ use xen_abi::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::layout;
+use crate::sync::level;
 
 /// The address, or part of the range that begins there, cannot be accessed by the guest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -67,6 +68,7 @@ pub fn copy_out(va: u64, bytes: &[u8]) -> Result<(), Fault> {
 /// Of the two ranges, the X-Kernel's must be memory that the caller may read or write; the other must lie outside
 /// the X-Kernel's part of the address space.
 unsafe fn copy(to: u64, from: u64, len: usize) -> usize {
+    debug_assert!(!level::any_held(), "guest memory is accessed with a spin lock held");
     let left;
     let smap = SMAP.load(Ordering::Relaxed);
     if smap {
@@ -143,6 +145,7 @@ impl<T> GuestPtr<T> {
     ///
     /// # Errors
     /// [`Fault`] if the address does not exist.
+    #[expect(clippy::should_implement_trait, reason = "as pointers have it")]
     pub fn add(self, index: u64) -> Result<Self, Fault> {
         let bytes = index.checked_mul(size_of::<T>() as u64).ok_or(Fault)?;
         self.add_bytes(bytes)

@@ -10,7 +10,7 @@ use core::ptr::NonNull;
 
 use talc::{OomHandler, Span, Talc};
 
-use super::layout::{FRAME_SHIFT, FRAME_SIZE};
+use super::layout::{FRAME_SIZE, to_usize};
 use super::{frame_alloc, hyp_pt};
 use crate::sync::{SpinLock, level};
 
@@ -23,11 +23,11 @@ impl OomHandler for Grow {
     fn handle_oom(talc: &mut Talc<Self>, layout: Layout) -> Result<(), ()> {
         // Room for the allocation, its alignment and the allocator's own words.
         let bytes = layout.size().checked_add(layout.align()).and_then(|b| b.checked_add(256)).ok_or(())?;
-        let frames = bytes.div_ceil(FRAME_SIZE as usize).checked_next_power_of_two().ok_or(())?;
+        let frames = bytes.div_ceil(to_usize(FRAME_SIZE)).checked_next_power_of_two().ok_or(())?;
         let order = frames.ilog2().max(CHUNK_ORDER);
         let mfn = frame_alloc::alloc_private(order).ok_or(())?;
-        let start = core::ptr::with_exposed_provenance_mut::<u8>(hyp_pt::direct_map_va(mfn) as usize);
-        let span = Span::from_base_size(start, 1 << (order + FRAME_SHIFT));
+        let start = core::ptr::with_exposed_provenance_mut::<u8>(to_usize(hyp_pt::direct_map_va(mfn)));
+        let span = Span::from_base_size(start, to_usize(FRAME_SIZE) << order);
         // SAFETY: the block is private, in the direct map for ever, and nobody else's.
         unsafe { talc.claim(span) }.map(|_| ())
     }

@@ -23,6 +23,7 @@ use crate::arch::x86_64::tlb;
 use crate::sync::{InitOnce, SpinLock, level};
 
 /// The tree that the X-Kernel runs on when no guest is loaded.
+#[unsafe(link_section = ".ro_after_init")]
 static TREE: InitOnce<Tree> = InitOnce::new();
 
 /// Held while tables change. The value is the next free address for mappings made at run time.

@@ -60,22 +60,29 @@ pub const PERDOMAIN_LDT_OFFSET: u64 = 64 * 1024;
 
 /// Offset of vCPU `vcpu`'s GDT in its domain's area.
 pub const fn guest_gdt_offset(vcpu: u32) -> u64 {
-    vcpu as u64 * PERDOMAIN_VCPU_STRIDE
+    (vcpu as u64).wrapping_mul(PERDOMAIN_VCPU_STRIDE)
 }
 
 /// Offset of vCPU `vcpu`'s LDT in its domain's area.
 pub const fn guest_ldt_offset(vcpu: u32) -> u64 {
-    guest_gdt_offset(vcpu) + PERDOMAIN_LDT_OFFSET
+    guest_gdt_offset(vcpu).wrapping_add(PERDOMAIN_LDT_OFFSET)
 }
 
 /// The address where vCPU `vcpu`'s GDT is mapped while its domain runs.
 pub const fn guest_gdt(vcpu: u32) -> u64 {
-    PERDOMAIN_BASE + guest_gdt_offset(vcpu)
+    PERDOMAIN_BASE.wrapping_add(guest_gdt_offset(vcpu))
 }
 
 /// The address where vCPU `vcpu`'s LDT is mapped while its domain runs.
 pub const fn guest_ldt(vcpu: u32) -> u64 {
-    PERDOMAIN_BASE + guest_ldt_offset(vcpu)
+    PERDOMAIN_BASE.wrapping_add(guest_ldt_offset(vcpu))
+}
+
+/// A 64-bit number as an address or index of this machine.
+#[expect(clippy::cast_possible_truncation, reason = "usize has 64 bits here")]
+pub const fn to_usize(value: u64) -> usize {
+    const { assert!(usize::BITS == u64::BITS) };
+    value as usize
 }
 
 /// The address of PML4 slot `slot` of the upper half.

@@ -10,7 +10,7 @@
 use arrayvec::ArrayVec;
 
 use super::frame_alloc;
-use super::layout::DIRECT_MAP_BASE;
+use super::layout::{DIRECT_MAP_BASE, to_usize};
 use super::ranges::{FrameRange, RangeSet};
 use crate::sync::{InitOnce, SpinLock, level};
 
@@ -27,6 +27,7 @@ struct Held {
 static HELD: SpinLock<ArrayVec<Held, MAX_MODULES>, level::PageList> = SpinLock::new(ArrayVec::new_const());
 
 /// Frames that are never given to the allocator, even where a module reaches into them.
+#[unsafe(link_section = ".ro_after_init")]
 static KEEP: InitOnce<RangeSet> = InitOnce::new();
 
 /// Sets what is never given away. Once, at boot.
@@ -59,12 +60,12 @@ impl BootModule {
 
     /// Its content.
     pub fn bytes(&self) -> &[u8] {
-        let at = core::ptr::with_exposed_provenance::<u8>(DIRECT_MAP_BASE.wrapping_add(self.start) as usize);
+        let at = core::ptr::with_exposed_provenance::<u8>(to_usize(DIRECT_MAP_BASE.wrapping_add(self.start)));
         // SAFETY:
         // 1. `register` has seen that the range is RAM, which the direct map has, and its frames were never given
         //    to the allocator: no window opens on them, and nothing writes them while any module there is held.
         // 2. They are given up only by `drop` of the last holder, so not while `self` is borrowed.
-        unsafe { core::slice::from_raw_parts(at, self.len as usize) }
+        unsafe { core::slice::from_raw_parts(at, to_usize(self.len)) }
     }
 }
 

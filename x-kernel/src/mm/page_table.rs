@@ -10,7 +10,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::layout::{DIRECT_MAP_BASE, FRAME_SIZE, SIZE_1G, SIZE_2M};
+use super::layout::{DIRECT_MAP_BASE, FRAME_SIZE, SIZE_1G, SIZE_2M, to_usize};
 
 /// Page-table entry bits (SDM vol. 3, 4.5).
 pub mod bits {
@@ -79,11 +79,11 @@ pub struct Leaf {
 
 /// Shift of the index into a table of level `level`.
 const fn shift(level: u32) -> u32 {
-    3 + 9 * level
+    level.wrapping_mul(9).wrapping_add(3)
 }
 
 fn index(va: u64, level: u32) -> usize {
-    (va >> shift(level) & 511) as usize
+    to_usize(va >> shift(level) & 511)
 }
 
 impl Tree {
@@ -102,7 +102,7 @@ impl Tree {
     }
 
     fn table(&self, maddr: u64) -> &Table {
-        let at = core::ptr::with_exposed_provenance::<Table>(DIRECT_MAP_BASE.wrapping_add(maddr) as usize);
+        let at = core::ptr::with_exposed_provenance::<Table>(to_usize(DIRECT_MAP_BASE.wrapping_add(maddr)));
         // SAFETY: `maddr` is the root or comes from a table entry that this module wrote: a table of our own,
         // mapped in the direct map (promised to `new`), accessed by atomics only.
         unsafe { &*at }

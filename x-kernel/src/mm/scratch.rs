@@ -5,7 +5,7 @@
 
 use pv_core::frame::Mfn;
 
-use super::layout::FRAME_SIZE;
+use super::layout::{FRAME_SIZE, to_usize};
 use super::{frame_alloc, hyp_pt, window};
 
 /// The most that one buffer may have: a compressed kernel's header cannot ask for more (XSA-25).
@@ -28,12 +28,12 @@ impl Scratch {
         let frames = (bytes as u64).div_ceil(FRAME_SIZE);
         let start = frame_alloc::alloc_run(frames)?;
         // SAFETY: the frames have just been allocated, private and mapped.
-        unsafe { window::fill_bytes(hyp_pt::direct_map_va(start) as usize, 0, bytes) };
+        unsafe { window::fill_bytes(to_usize(hyp_pt::direct_map_va(start)), 0, bytes) };
         Some(Self { start, frames, bytes })
     }
 
     fn at(&self) -> *mut u8 {
-        core::ptr::with_exposed_provenance_mut(hyp_pt::direct_map_va(self.start) as usize)
+        core::ptr::with_exposed_provenance_mut(to_usize(hyp_pt::direct_map_va(self.start)))
     }
 
     /// The buffer.

@@ -15,26 +15,26 @@ use pv_core::frame::Mfn;
 use super::{frame_alloc, hyp_pt, layout};
 
 /// Bytes in a frame.
-const SIZE: usize = layout::FRAME_SIZE as usize;
+const SIZE: usize = layout::to_usize(layout::FRAME_SIZE);
 
 /// Index of an entry of a page table: below 512 by construction.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Slot(u16);
+pub struct Slot(usize);
 
 impl Slot {
     /// The slot `index`, if there is one.
     pub const fn new(index: u64) -> Option<Self> {
-        if index < 512 { Some(Self(index as u16)) } else { None }
+        if index < 512 { Some(Self::of_offset(index << 3)) } else { None }
     }
 
     /// The slot that holds the entry at byte `offset` of a table; the low three bits do not matter.
     pub const fn of_offset(offset: u64) -> Self {
-        Self((offset >> 3 & 511) as u16)
+        Self(layout::to_usize(offset >> 3 & 511))
     }
 
     /// Its index.
     pub const fn index(self) -> usize {
-        self.0 as usize
+        self.0
     }
 }
 
@@ -111,7 +111,7 @@ impl FrameWindow {
         if !frame_alloc::is_windowed(mfn) {
             return None;
         }
-        Some(Self { base: usize::try_from(hyp_pt::direct_map_va(mfn)).ok()? })
+        Some(Self { base: layout::to_usize(hyp_pt::direct_map_va(mfn)) })
     }
 
     /// Runs `action` on the atomic at `offset`; None if it does not lie in the frame, aligned. That would be the

@@ -88,10 +88,10 @@ selftest! {
         for size in [1usize, 24, 100, 4096, 70_000, 3 << 20] {
             let mut bytes = Vec::new();
             ensure!(bytes.try_reserve_exact(size).is_ok());
-            bytes.resize(size, size as u8);
+            bytes.resize(size, size.to_le_bytes()[0]);
             kept.push(bytes.into_boxed_slice());
         }
-        ensure!(kept.iter().all(|b| b.iter().all(|&x| x == b.len() as u8)));
+        ensure!(kept.iter().all(|b| b.iter().all(|&x| x == b.len().to_le_bytes()[0])));
         drop(kept);
         ensure!(heap::stats().allocations == before.allocations);
         let mut too_much: Vec<u8> = Vec::new();

@@ -89,12 +89,15 @@ impl<T: Default, L: Level> Default for SpinLock<T, L> {
     }
 }
 
+/// Ties a guard to its level and to the CPU that made it.
+type Here<L> = PhantomData<(*const (), fn() -> L)>;
+
 /// A held lock. Not `Send`: the CPU that took it gives it up.
 #[must_use = "the lock is given up at once"]
 pub struct Guard<'a, T: ?Sized, L: Level = Unranked> {
     inner: SpinMutexGuard<'a, T>,
     recorded: bool,
-    here: PhantomData<(*const (), fn() -> L)>,
+    here: Here<L>,
 }
 
 impl<T: ?Sized, L: Level> Deref for Guard<'_, T, L> {
