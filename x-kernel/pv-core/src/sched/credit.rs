@@ -18,10 +18,13 @@ pub const MAX_WEIGHT: u32 = 65_535;
 pub const SLICE_NS: u64 = 10_000_000;
 /// How long a vCPU runs while nobody waits: then it is asked again.
 pub const MAX_SLICE_NS: u64 = 30_000_000;
-/// The most that a waking vCPU may be ahead of the others, in time it may run.
-pub const BOOST_NS: u64 = 5_000_000;
-/// How far ahead a waking vCPU must be for the running one to be stopped, in time it may run: bounds the switches
-/// that a pair of vCPUs waking each other can cause.
+/// The most that a waking vCPU may be ahead of the others, in time it may run. One slice: what it waited for while
+/// another had its slice is not taken from it if it sleeps for a moment.
+pub const BOOST_NS: u64 = SLICE_NS;
+/// How long another runs when a vCPU gives way to it: the one that did keeps its claim.
+pub const YIELD_NS: u64 = 1_000_000;
+/// How far ahead a waking vCPU must be for the running one to be stopped, in time it may run: two that wake each
+/// other and have had the same do not switch at each wake.
 pub const PREEMPT_NS: u64 = 500_000;
 
 /// Weighted time.

@@ -9,7 +9,7 @@
 
 use alloc::vec::Vec;
 
-use super::credit::{DEFAULT_WEIGHT, Debt, MAX_SLICE_NS, MAX_WEIGHT};
+use super::credit::{DEFAULT_WEIGHT, Debt, MAX_SLICE_NS, MAX_WEIGHT, YIELD_NS};
 use crate::timerq::KeyedHeap;
 
 /// The most pCPUs: bits of an affinity mask.
@@ -98,20 +98,17 @@ struct Cpu {
 }
 
 impl Cpu {
-    /// Takes out the vCPU with the least debt, other than `behind` if there is another.
-    fn take_first(&mut self, behind: Option<u32>) -> Option<u32> {
+    /// Takes out the vCPU with the least debt, other than `behind` if there is another; and whether that one had to
+    /// be passed over.
+    fn take_first(&mut self, behind: Option<u32>) -> Option<(u32, bool)> {
         let (debt, key) = self.ready.pop()?;
         if behind != Some(key) {
-            return Some(key);
+            return Some((key, false));
         }
-        match self.ready.pop() {
-            Some((_, other)) => {
-                // Its place is free: it has just been taken out.
-                let _back = self.ready.set(key, debt);
-                Some(other)
-            }
-            None => Some(key),
-        }
+        let Some((_, other)) = self.ready.pop() else { return Some((key, false)) };
+        // Its place is free: it has just been taken out.
+        let _back = self.ready.set(key, debt);
+        Some((other, true))
     }
 }
 
@@ -277,8 +274,8 @@ impl Scheduler {
         }
     }
 
-    /// The current vCPU of `cpu` gives way: at the next pick another goes first, if there is one. It costs nothing
-    /// and earns nothing.
+    /// The current vCPU of `cpu` gives way: at the next pick another goes first for a moment, if there is one. The
+    /// debt of neither changes by it.
     pub fn yield_now(&mut self, cpu: u32) {
         if let Some(cpu) = self.cpu_mut(cpu) {
             cpu.yielded = cpu.current.is_some();
@@ -312,7 +309,9 @@ impl Scheduler {
         let slice_ns = self.slice_ns;
         let stolen = if self.cpu(cpu).is_some_and(|c| c.ready.is_empty()) { self.steal(cpu) } else { None };
         let Some(c) = self.cpu_mut(cpu) else { return Choice { vcpu: None, slice_ns } };
-        let next = stolen.or_else(|| c.take_first(yielded));
+        let taken = stolen.map(|key| (key, false)).or_else(|| c.take_first(yielded));
+        let next = taken.map(|(key, _)| key);
+        let slice_ns = if taken.is_some_and(|(_, passed_over)| passed_over) { slice_ns.min(YIELD_NS) } else { slice_ns };
         c.current = next;
         c.charged_to_ns = now_ns;
         c.yielded = false;
@@ -418,6 +417,31 @@ impl Scheduler {
 
     fn vcpu_mut(&mut self, key: u32) -> Result<&mut Vcpu, SchedError> {
         usize::try_from(key).ok().and_then(|i| self.vcpus.get_mut(i)).and_then(Option::as_mut).ok_or(SchedError::NoVcpu)
+    }
+}
+
+#[cfg(test)]
+impl Scheduler {
+    /// The vCPUs that are to run, as often as they are found; checks that each is where its record says.
+    pub(super) fn audit(&self) -> Vec<u32> {
+        let mut found = Vec::new();
+        for (id, cpu) in (0..).zip(&self.cpus) {
+            for (debt, key) in cpu.ready.iter() {
+                let vcpu = self.vcpu(key).expect("a vCPU that was removed is queued");
+                assert_eq!((vcpu.state, vcpu.cpu, vcpu.debt), (State::Ready, id, debt));
+                assert!(may_run_on(vcpu.params.affinity, id));
+                found.push(key);
+            }
+            if let Some(key) = cpu.current {
+                let vcpu = self.vcpu(key).expect("a vCPU that was removed is current");
+                assert_eq!(vcpu.cpu, id);
+                match vcpu.state {
+                    State::Running => found.push(key),
+                    state => assert_eq!(state, State::Stopping),
+                }
+            }
+        }
+        found
     }
 }
 
