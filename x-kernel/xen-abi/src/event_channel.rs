@@ -245,3 +245,20 @@ abi_structs! {
         pub head: [u32; EVTCHN_FIFO_MAX_QUEUES],
     }
 }
+
+impl EvtchnStatus {
+    /// Fills in the `unbound` reading: who may connect.
+    pub const fn set_unbound_dom(&mut self, dom: u16) {
+        (self.u0, self.u1) = (dom as u32, 0);
+    }
+
+    /// Fills in the `interdomain` reading: the other end.
+    pub const fn set_interdomain(&mut self, dom: u16, port: u32) {
+        (self.u0, self.u1) = (dom as u32, port);
+    }
+
+    /// Fills in the `virq` reading.
+    pub const fn set_virq(&mut self, virq: u32) {
+        (self.u0, self.u1) = (virq, 0);
+    }
+}

@@ -332,13 +332,8 @@ abi_structs! {
 }
 
 impl GnttabCopyPtr {
-    /// The reference, under [`GNTCOPY_source_gref`] or [`GNTCOPY_dest_gref`].
-    pub const fn gref(&self) -> u32 {
-        (self.u & 0xffff_ffff) as u32
-    }
-
-    /// The frame, otherwise.
-    pub const fn gmfn(&self) -> u64 {
-        self.u
+    /// The reference (`by_gref`, from [`GNTCOPY_source_gref`] or [`GNTCOPY_dest_gref`]) or the frame.
+    pub const fn number(&self, by_gref: bool) -> u64 {
+        if by_gref { self.u & 0xffff_ffff } else { self.u }
     }
 }

@@ -95,7 +95,7 @@ pub const XENMEM_resource_grant_table: u16 = 1;
 /// Trace buffer.
 pub const XENMEM_resource_vmtrace_buf: u16 = 2;
 
-/// `E820Entry::kind`: usable memory. (The ABI takes these numbers from the PC firmware's INT 15h, E820h.)
+/// `E820Entry::type`: usable memory. (The ABI takes these numbers from the PC firmware's INT 15h, E820h.)
 pub const E820_RAM: u32 = 1;
 /// Reserved.
 pub const E820_RESERVED: u32 = 2;
@@ -116,7 +116,7 @@ pub struct E820Entry {
     /// Bytes.
     pub size: u64,
     /// `E820_*`.
-    pub kind: u32,
+    pub r#type: u32,
 }
 
 const _: () = assert!(size_of::<E820Entry>() == 20);
