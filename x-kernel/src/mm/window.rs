@@ -236,8 +236,8 @@ impl FrameWindow {
 unsafe fn move_bytes(to: usize, from: usize, len: usize) {
     // SAFETY: the caller's obligation; the direction flag is clear in all Rust code.
     unsafe {
-        core::arch::asm!("rep movsb", inout("rdi") to => _, inout("rsi") from => _, inout("rcx") len => _,
-            options(nostack, preserves_flags));
+        core::arch::asm!("rep movsq", "mov rcx, {rest}", "rep movsb", rest = in(reg) len & 7,
+            inout("rdi") to => _, inout("rsi") from => _, inout("rcx") len >> 3 => _, options(nostack, preserves_flags));
     }
 }
 
@@ -248,7 +248,8 @@ unsafe fn move_bytes(to: usize, from: usize, len: usize) {
 pub(super) unsafe fn fill_bytes(to: usize, byte: u8, len: usize) {
     // SAFETY: the caller's obligation; the direction flag is clear in all Rust code.
     unsafe {
-        core::arch::asm!("rep stosb", inout("rdi") to => _, in("al") byte, inout("rcx") len => _,
+        core::arch::asm!("rep stosq", "mov rcx, {rest}", "rep stosb", rest = in(reg) len & 7,
+            inout("rdi") to => _, in("rax") u64::from_ne_bytes([byte; 8]), inout("rcx") len >> 3 => _,
             options(nostack, preserves_flags));
     }
 }

@@ -79,6 +79,13 @@ selftest! {
             // Into the hole after the page, and out of the hole before the next.
             ensure!(GuestPtr::<u64>::new(WRITABLE + 4092).read() == Err(Fault));
             ensure!(GuestPtr::<u64>::new(READ_ONLY - 4).read() == Err(Fault));
+            // Each length up to the page's end, and one byte further.
+            let mut buf = [0u8; 40];
+            for len in 1..=40u64 {
+                let part = some!(buf.get_mut(..layout::to_usize(len)));
+                ensure!(guest_access::copy_out(WRITABLE + 4096 - len, part) == Ok(()));
+                ensure!(guest_access::copy_in(WRITABLE + 4097 - len, part) == Err(Fault));
+            }
             let mut nothing = [0u8; 0];
             ensure!(guest_access::copy_in(WRITABLE + 4096, &mut nothing) == Ok(()));
             Ok(())
