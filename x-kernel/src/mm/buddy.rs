@@ -51,7 +51,14 @@ impl Buddy {
 
     /// Takes the lowest block among the smallest that are large enough; the rest of a larger one stays free.
     pub fn alloc(&mut self, order: u32) -> Option<usize> {
-        let (mut from, mut block) = (order..=MAX_ORDER).find_map(|o| Some((o, self.free.get(o as usize)?.first()?)))?;
+        self.alloc_below(order, usize::MAX)
+    }
+
+    /// As [`Buddy::alloc`], of the blocks that end at or below frame `limit`.
+    pub fn alloc_below(&mut self, order: u32, limit: usize) -> Option<usize> {
+        let fits = |o: u32, block: usize| (block << o).checked_add(1 << order).is_some_and(|end| end <= limit);
+        let lowest = |o: u32| self.free.get(o as usize)?.first().filter(|&block| fits(o, block));
+        let (mut from, mut block) = (order..=MAX_ORDER).find_map(|o| Some((o, lowest(o)?)))?;
         self.tree(from)?.remove(block);
         while from > order {
             from = from.wrapping_sub(1);

@@ -94,11 +94,11 @@ fn set_windowed(frame: usize, order: u32, windowed: bool) -> bool {
     before
 }
 
-fn take(order: u32, kind: Kind) -> Option<Mfn> {
+fn take(order: u32, kind: Kind, limit: usize) -> Option<Mfn> {
     if order > MAX_ORDER || injected_failure() {
         return None;
     }
-    let frame = BUDDY.lock().as_mut()?.alloc(order)?;
+    let frame = BUDDY.lock().as_mut()?.alloc_below(order, limit)?;
     if kind == Kind::Windowed {
         set_windowed(frame, order, true);
     }
@@ -107,19 +107,27 @@ fn take(order: u32, kind: Kind) -> Option<Mfn> {
 
 /// Allocates 2^`order` frames that windows may open on. Their content is unspecified, but no guest's.
 pub fn alloc(order: u32) -> Option<Mfn> {
-    take(order, Kind::Windowed)
+    take(order, Kind::Windowed, usize::MAX)
 }
 
 /// As [`alloc`], filled with zeroes: what guests must be given.
 pub fn alloc_zeroed(order: u32) -> Option<Mfn> {
-    let mfn = take(order, Kind::Windowed)?;
+    let mfn = take(order, Kind::Windowed, usize::MAX)?;
+    fill(mfn, order, 0);
+    Some(mfn)
+}
+
+/// As [`alloc_zeroed`], of memory whose machine addresses have at most `bits` bits: for devices that reach no more.
+pub fn alloc_below(order: u32, bits: u32) -> Option<Mfn> {
+    let limit = 1u64.checked_shl(bits).map_or(usize::MAX, |end| to_usize(end >> FRAME_SHIFT));
+    let mfn = take(order, Kind::Windowed, limit)?;
     fill(mfn, order, 0);
     Some(mfn)
 }
 
 /// Allocates 2^`order` zeroed frames for the X-Kernel's own objects. No window opens on them.
 pub(super) fn alloc_private(order: u32) -> Option<Mfn> {
-    let mfn = take(order, Kind::Private)?;
+    let mfn = take(order, Kind::Private, usize::MAX)?;
     fill(mfn, order, 0);
     Some(mfn)
 }
@@ -127,7 +135,7 @@ pub(super) fn alloc_private(order: u32) -> Option<Mfn> {
 /// Allocates `frames` consecutive private frames, not zeroed. They are given back by [`free_run`].
 pub(super) fn alloc_run(frames: u64) -> Option<Mfn> {
     let order = frames.checked_next_power_of_two()?.ilog2();
-    let mfn = take(order, Kind::Private)?;
+    let mfn = take(order, Kind::Private, usize::MAX)?;
     let start = usize::try_from(mfn.raw()).ok()?;
     let used = start.checked_add(usize::try_from(frames).ok()?)?;
     let freed = BUDDY.lock().as_mut()?.free_range(used, start.checked_add(1 << order)?);

@@ -141,18 +141,16 @@ pub mod m2p {
 
     /// Says that `mfn` is its owner's `pfn`. A value a guest may choose: we never rely on it. False if the frame
     /// is not RAM.
-    #[must_use]
     pub fn set(mfn: Mfn, pfn: Pfn) -> bool {
         set_raw(mfn, pfn.raw())
     }
 
     /// Says that `mfn` has no place.
     pub fn invalidate(mfn: Mfn) {
-        let _ = set_raw(mfn, INVALID_M2P);
+        set_raw(mfn, INVALID_M2P);
     }
 
     /// Writes any value. False if the frame is not RAM.
-    #[must_use]
     pub fn set_raw(mfn: Mfn, value: u64) -> bool {
         m2p_entry(mfn).map(|entry| entry.store(value, Ordering::Relaxed)).is_some()
     }

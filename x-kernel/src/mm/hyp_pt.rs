@@ -103,7 +103,7 @@ pub fn map_firmware(paddr: u64, len: u64) -> Option<u64> {
 
 fn map_fixed(paddr: u64, len: u64, flags: u64) -> Option<u64> {
     let frames = FrameRange::around(paddr, len);
-    if frames.is_empty() || frames.end << FRAME_SHIFT > bits::ADDR || frame_alloc::manages(&frames) {
+    if frames.is_empty() || frames.end > bits::ADDR >> FRAME_SHIFT || frame_alloc::manages(&frames) {
         return None;
     }
     let tree = TREE.get()?;

@@ -65,6 +65,20 @@ selftest! {
 }
 
 selftest! {
+    /// Memory for short addresses is below them, or refused.
+    fn low_memory_is_low() {
+        let low = some!(frame_alloc::alloc_below(3, 24));
+        ensure!(low.raw() + 8 <= 1 << 12);
+        frame_alloc::free(low, 3);
+        for bits in [0, 1, 12, 20] {
+            ensure!(frame_alloc::alloc_below(0, bits).is_none());
+        }
+        let any = some!(frame_alloc::alloc_below(0, 200));
+        frame_alloc::free(any, 0);
+    }
+}
+
+selftest! {
     /// The injected failure hits the allocation that it is meant for, once.
     fn injected_failure_hits_once() {
         if cfg!(debug_assertions) {
