@@ -10,13 +10,12 @@
 
 use core::arch::asm;
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use xen_abi::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::layout;
-use crate::sync::level;
+use crate::sync::{InitOnce, level};
 
 /// The address, or part of the range that begins there, cannot be accessed by the guest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,12 +27,19 @@ impl From<Fault> for Errno {
     }
 }
 
-/// Whether supervisor access to user pages needs EFLAGS.AC.
-static SMAP: AtomicBool = AtomicBool::new(false);
+/// CR4.SMAP
+const CR4_SMAP: u64 = 1 << 21;
 
-/// Says that CR4.SMAP is on.
-pub fn smap_enabled() {
-    SMAP.store(true, Ordering::Relaxed);
+/// Whether supervisor access to user pages needs EFLAGS.AC: CR4.SMAP as the boot path has left it.
+static SMAP: InitOnce<bool> = InitOnce::new();
+
+fn smap_on() -> bool {
+    *SMAP.get_or_init(|| {
+        let cr4: u64;
+        // SAFETY: reads a register.
+        unsafe { asm!("mov {}, cr4", out(reg) cr4, options(nomem, nostack, preserves_flags)) };
+        cr4 & CR4_SMAP != 0
+    })
 }
 
 /// Copies `buf.len()` bytes from the guest at `va`. On a fault the front part of `buf` may have been written.
@@ -71,7 +77,7 @@ pub fn copy_out(va: u64, bytes: &[u8]) -> Result<(), Fault> {
 unsafe fn copy(to: u64, from: u64, len: usize) -> Result<(), Fault> {
     debug_assert!(!level::any_held(), "guest memory is accessed with a spin lock held");
     let left: usize;
-    let smap = SMAP.load(Ordering::Relaxed);
+    let smap = smap_on();
     if smap {
         // SAFETY: SMAP is on, so the CPU has the instruction; AC only permits the access below.
         unsafe { asm!("stac", options(nomem, nostack)) };
