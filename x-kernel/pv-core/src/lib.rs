@@ -1,3 +1,17 @@
-//! See Cargo.toml.
+//! The X-Kernel's decisions, apart from its mechanism: pure logic that runs on any host.
+//!
+//! Nothing here touches hardware, takes a lock, or turns interrupts off: callers lock and pass `&mut`, or share
+//! atomics. No value that a guest chooses may panic this crate: arithmetic on such values is checked, and nothing
+//! is indexed by them.
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod evtchn;
+pub mod frame;
+pub mod grant;
+pub mod sched;
+pub mod timerq;

@@ -10,13 +10,14 @@
 mod deliver;
 mod port;
 mod table;
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod loom_tests;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests;
 
 pub use deliver::{EventPage, Wake, any_pending, deliver, unmask};
-pub use port::{Closed, Consumer, MAX_PORTS, NR_VIRQS, Notify, Port, PortState, PortStatus, Sent, virq_is_global};
+pub use port::{Closed, Consumer, MAX_PORTS, Notify, Port, PortState, PortStatus, Sent, virq_is_global};
 pub use table::{Bound, EvtchnTable};
 
 use xen_abi::errno::Errno;

@@ -1,16 +1,11 @@
 //! Ports and what they are bound to: the words that event channels are spoken of in.
 
+use xen_abi::event_channel::{VIRQ_DEBUG, VIRQ_TIMER, VIRQ_XENOPROF, VIRQ_XENPMU};
+
 use crate::frame::DomId;
 
 /// Ports of a two-level domain, port 0 included: 64 selector bits of 64 pending bits each.
 pub const MAX_PORTS: u32 = 4096;
-/// Number of VIRQs in the public ABI.
-pub const NR_VIRQS: u32 = 24;
-
-const VIRQ_TIMER: u32 = 0;
-const VIRQ_DEBUG: u32 = 1;
-const VIRQ_XENOPROF: u32 = 7;
-const VIRQ_XENPMU: u32 = 13;
 
 /// Whether `virq` exists once per domain; the others exist once per vCPU.
 pub fn virq_is_global(virq: u32) -> bool {
@@ -96,7 +91,7 @@ pub enum PortState {
     },
     /// A virtual interrupt.
     Virq {
-        /// Its number, below [`NR_VIRQS`].
+        /// Its number, below `NR_VIRQS`.
         virq: u32,
         /// The vCPU that it was bound on: 0 for a global one.
         vcpu: u32,

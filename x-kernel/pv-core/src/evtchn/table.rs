@@ -6,8 +6,10 @@
 
 use alloc::vec::Vec;
 
+use xen_abi::event_channel::NR_VIRQS;
+
 use super::EvtchnError;
-use super::port::{Closed, Consumer, MAX_PORTS, NR_VIRQS, Notify, Port, PortState, PortStatus, Sent, virq_is_global};
+use super::port::{Closed, Consumer, MAX_PORTS, Notify, Port, PortState, PortStatus, Sent, virq_is_global};
 use crate::frame::DomId;
 
 /// A port and the vCPU that it notifies.

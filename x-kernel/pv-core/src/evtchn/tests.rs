@@ -5,8 +5,9 @@ use std::vec::Vec;
 
 use proptest::prelude::*;
 use xen_abi::errno::Errno;
+use xen_abi::event_channel::{NR_VIRQS, VIRQ_CONSOLE, VIRQ_TIMER};
 
-use super::{Consumer, EvtchnError, EvtchnTable, MAX_PORTS, NR_VIRQS, Notify, Port, PortState, Sent};
+use super::{Consumer, EvtchnError, EvtchnTable, MAX_PORTS, Notify, Port, PortState, Sent};
 use crate::frame::DomId;
 
 const A: DomId = DomId::new(1);
@@ -49,8 +50,8 @@ fn xsa_317_342_allocation_stops_at_the_last_port_and_goes_on_after_a_close() {
     assert_eq!(a.bind_ipi(0), Err(EvtchnError::NoSpace));
     let _closed = a.close(port(1024)).unwrap();
     assert_eq!(a.bind_ipi(0), Ok(port(1024)));
-    assert_eq!(a.bind_virq(0, 0), Err(EvtchnError::NoSpace));
-    assert_eq!(a.virq_port(0, 0), None);
+    assert_eq!(a.bind_virq(VIRQ_TIMER, 0), Err(EvtchnError::NoSpace));
+    assert_eq!(a.virq_port(VIRQ_TIMER, 0), None);
 }
 
 #[test]
@@ -117,28 +118,28 @@ fn a_full_table_leaves_the_remote_port_waiting() {
 #[test]
 fn virqs_are_per_vcpu_or_per_domain() {
     let mut a = table(A);
-    let timers: Vec<_> = (0..4).map(|vcpu| a.bind_virq(0, vcpu).unwrap()).collect();
-    assert_eq!(a.bind_virq(0, 2), Err(EvtchnError::Exists));
-    assert_eq!(a.raise_virq(0, 2), Some(Notify { domain: A, vcpu: 2, port: timers[2] }));
+    let timers: Vec<_> = (0..4).map(|vcpu| a.bind_virq(VIRQ_TIMER, vcpu).unwrap()).collect();
+    assert_eq!(a.bind_virq(VIRQ_TIMER, 2), Err(EvtchnError::Exists));
+    assert_eq!(a.raise_virq(VIRQ_TIMER, 2), Some(Notify { domain: A, vcpu: 2, port: timers[2] }));
     assert_eq!(a.bind_vcpu(timers[2], 0), Err(EvtchnError::WrongState));
     assert_eq!(a.send(timers[2]), Err(EvtchnError::WrongState));
-    let console = a.bind_virq(2, 0).unwrap();
-    assert_eq!(a.bind_virq(2, 1), Err(EvtchnError::BadVirq));
-    assert_eq!(a.bind_virq(2, 0), Err(EvtchnError::Exists));
+    let console = a.bind_virq(VIRQ_CONSOLE, 0).unwrap();
+    assert_eq!(a.bind_virq(VIRQ_CONSOLE, 1), Err(EvtchnError::BadVirq));
+    assert_eq!(a.bind_virq(VIRQ_CONSOLE, 0), Err(EvtchnError::Exists));
     a.bind_vcpu(console, 3).unwrap();
-    assert_eq!(a.raise_virq(2, 0), Some(Notify { domain: A, vcpu: 3, port: console }));
+    assert_eq!(a.raise_virq(VIRQ_CONSOLE, 0), Some(Notify { domain: A, vcpu: 3, port: console }));
     for virq in [NR_VIRQS, NR_VIRQS + 1, u32::MAX] {
         assert_eq!(a.bind_virq(virq, 0), Err(EvtchnError::BadVirq));
         assert_eq!(a.virq_port(virq, u32::MAX), None);
     }
     for vcpu in [4, u32::MAX] {
-        assert_eq!(a.bind_virq(0, vcpu), Err(EvtchnError::NoVcpu));
+        assert_eq!(a.bind_virq(VIRQ_TIMER, vcpu), Err(EvtchnError::NoVcpu));
         assert_eq!(a.bind_ipi(vcpu), Err(EvtchnError::NoVcpu));
-        assert_eq!(a.raise_virq(0, vcpu), None);
+        assert_eq!(a.raise_virq(VIRQ_TIMER, vcpu), None);
     }
     let _closed = a.close(timers[2]).unwrap();
-    assert_eq!(a.raise_virq(0, 2), None);
-    assert_eq!(a.bind_virq(0, 2), Ok(timers[2]));
+    assert_eq!(a.raise_virq(VIRQ_TIMER, 2), None);
+    assert_eq!(a.bind_virq(VIRQ_TIMER, 2), Ok(timers[2]));
 }
 
 #[test]
@@ -170,7 +171,7 @@ fn xsa_344_closing_everything_is_cut_into_bounded_steps() {
     let mut a = table(A);
     while a.alloc_unbound(B).is_ok() {}
     let _full = a.close(port(7)).unwrap();
-    let timer = a.bind_virq(0, 1).unwrap();
+    let timer = a.bind_virq(VIRQ_TIMER, 1).unwrap();
     let (mut steps, mut seen) = (0, BTreeSet::new());
     loop {
         let mut here = 0;
@@ -186,7 +187,7 @@ fn xsa_344_closing_everything_is_cut_into_bounded_steps() {
     }
     assert_eq!((steps, seen.len()), (41, 4095));
     assert!(seen.contains(&timer));
-    assert_eq!((a.used(), a.virq_port(0, 1)), (0, None));
+    assert_eq!((a.used(), a.virq_port(VIRQ_TIMER, 1)), (0, None));
     assert!(!table_with_one().close_some(0, |_| ()));
     assert!(table(A).close_some(0, |_| ()));
     // All of it can be used again.

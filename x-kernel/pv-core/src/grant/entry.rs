@@ -1,19 +1,8 @@
 //! The shared entry: its words, and the only way to it.
 
-use crate::frame::{DomId, Mfn};
+use xen_abi::grant_table::{GTF_permit_access, GTF_sub_page, GTF_type_mask};
 
-/// Bits of the type in an entry's flags.
-pub(super) const TYPE_MASK: u16 = 3;
-/// The type of an entry that grants access.
-pub(super) const PERMIT_ACCESS: u16 = 1;
-/// The granting domain's: reading only.
-pub(super) const READONLY: u16 = 1 << 2;
-/// Ours: in use for reading.
-pub(super) const READING: u16 = 1 << 3;
-/// Ours: in use for writing.
-pub(super) const WRITING: u16 = 1 << 4;
-/// Version 2's; a version 1 entry with it is not a whole-page grant.
-pub(super) const SUB_PAGE: u16 = 1 << 8;
+use crate::frame::{DomId, Mfn};
 
 /// Bytes in an entry.
 pub(super) const ENTRY_BYTES: u16 = 8;
@@ -52,7 +41,8 @@ impl Header {
 
     /// Whether this entry lets `by` use a whole page.
     pub(super) fn permits(self, by: DomId) -> bool {
-        self.flags & (TYPE_MASK | SUB_PAGE) == PERMIT_ACCESS && self.domid == by.raw()
+        // A sub-page grant is version 2's: in version 1 the bit has no meaning, and no guest sets it.
+        self.flags & (GTF_type_mask | GTF_sub_page) == GTF_permit_access && self.domid == by.raw()
     }
 }
 

@@ -6,14 +6,11 @@
 
 use alloc::vec::Vec;
 
+use xen_abi::grant_table::{GNTMAP_contains_pte, GNTMAP_device_map, GNTMAP_host_map, GNTMAP_readonly};
+
 use super::pins::Use;
 use super::{GrantError, GrantRef};
 use crate::frame::{DomId, Mfn};
-
-const DEVICE_MAP: u32 = 1 << 0;
-const HOST_MAP: u32 = 1 << 1;
-const READONLY: u32 = 1 << 2;
-const CONTAINS_PTE: u32 = 1 << 4;
 
 /// Mappings per allocated block.
 const BLOCK: u32 = 128;
@@ -69,11 +66,11 @@ impl MapFlags {
     /// # Errors
     /// [`GrantError::BadFlags`] if they ask for no mapping.
     pub fn decode(flags: u32) -> Result<Self, GrantError> {
-        let parts = Parts { host: flags & HOST_MAP != 0, device: flags & DEVICE_MAP != 0, writable: flags & READONLY == 0 };
+        let parts = Parts { host: flags & GNTMAP_host_map != 0, device: flags & GNTMAP_device_map != 0, writable: flags & GNTMAP_readonly == 0 };
         if parts.is_empty() {
             return Err(GrantError::BadFlags);
         }
-        Ok(Self { parts, contains_pte: flags & CONTAINS_PTE != 0 })
+        Ok(Self { parts, contains_pte: flags & GNTMAP_contains_pte != 0 })
     }
 }
 

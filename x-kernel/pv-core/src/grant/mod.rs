@@ -19,7 +19,7 @@ mod maptrack;
 mod pins;
 mod range;
 mod table;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests;
 
 pub use entry::{Entry, EntryPlace, Header, SharedEntries};
@@ -29,6 +29,10 @@ pub use range::{CopyEnd, CopyRange, set_version};
 pub use table::{GrantRef, GrantTable, GrantedFrame, MAX_FRAMES, Released};
 
 use xen_abi::errno::Errno;
+use xen_abi::grant_table::{
+    GNTST_bad_copy_arg, GNTST_bad_dev_addr, GNTST_bad_domain, GNTST_bad_gntref, GNTST_bad_handle, GNTST_bad_page,
+    GNTST_bad_virt_addr, GNTST_eagain, GNTST_general_error, GNTST_no_space, GNTST_permission_denied,
+};
 
 /// Why a grant operation was refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -73,17 +77,19 @@ impl GrantError {
     /// The `GNTST_*` for the guest: always negative (XSA-316).
     pub fn status(self) -> i16 {
         match self {
-            Self::NotGranted | Self::ReadOnly | Self::Unstable | Self::Busy | Self::Invalid | Self::Unsupported => -1,
-            Self::BadDomain => -2,
-            Self::BadRef | Self::BadFlags => -3,
-            Self::BadHandle => -4,
-            Self::BadAddress => -5,
-            Self::BadDevAddress => -6,
-            Self::Permission => -8,
-            Self::BadPage => -9,
-            Self::BadCopy => -10,
-            Self::Again => -12,
-            Self::NoSpace => -13,
+            Self::NotGranted | Self::ReadOnly | Self::Unstable | Self::Busy | Self::Invalid | Self::Unsupported => {
+                GNTST_general_error
+            }
+            Self::BadDomain => GNTST_bad_domain,
+            Self::BadRef | Self::BadFlags => GNTST_bad_gntref,
+            Self::BadHandle => GNTST_bad_handle,
+            Self::BadAddress => GNTST_bad_virt_addr,
+            Self::BadDevAddress => GNTST_bad_dev_addr,
+            Self::Permission => GNTST_permission_denied,
+            Self::BadPage => GNTST_bad_page,
+            Self::BadCopy => GNTST_bad_copy_arg,
+            Self::Again => GNTST_eagain,
+            Self::NoSpace => GNTST_no_space,
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Arguments of a grant copy, and of `set_version`.
 
+use xen_abi::grant_table::{GNTCOPY_dest_gref, GNTCOPY_source_gref};
+
 use super::GrantError;
 use crate::frame::DomId;
 
-const SOURCE_GREF: u16 = 1 << 0;
-const DEST_GREF: u16 = 1 << 1;
 const PAGE_BYTES: u16 = 4096;
 
 /// One end of a copy as alleged.
@@ -38,8 +38,8 @@ impl CopyRange {
     /// [`GrantError::Permission`], [`GrantError::BadCopy`].
     pub fn decode(flags: u16, source: CopyEnd, dest: CopyEnd, len: u16) -> Result<Self, GrantError> {
         let range = Self {
-            source_is_gref: flags & SOURCE_GREF != 0,
-            dest_is_gref: flags & DEST_GREF != 0,
+            source_is_gref: flags & GNTCOPY_source_gref != 0,
+            dest_is_gref: flags & GNTCOPY_dest_gref != 0,
             source_offset: source.offset,
             dest_offset: dest.offset,
             len,

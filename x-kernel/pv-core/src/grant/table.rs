@@ -1,12 +1,14 @@
 //! The granting domain's half: its shared frames and the entries in use.
 //!
-//! Invariant, per entry: it is in use by one domain at most; READING is set in the shared entry while it is in
-//! use, WRITING while it is in use for writing, unless the guest, to its own harm, clears them; the frame and the
+//! Invariant, per entry: it is in use by one domain at most; GTF_reading is set in the shared entry while it is in
+//! use, GTF_writing while it is in use for writing, unless the guest, to its own harm, clears them; the frame and the
 //! domain noted at the first use stay until the last is given back.
 
 use alloc::vec::Vec;
 
-use super::entry::{ENTRIES_PER_FRAME, ENTRY_BYTES, EntryPlace, Header, READING, READONLY, SharedEntries, WRITING};
+use xen_abi::grant_table::{GTF_reading, GTF_readonly, GTF_writing};
+
+use super::entry::{ENTRIES_PER_FRAME, ENTRY_BYTES, EntryPlace, Header, SharedEntries};
 use super::pins::{Pins, Use};
 use super::{GrantError, Parts};
 use crate::frame::{DomId, Mfn};
@@ -173,8 +175,9 @@ impl GrantTable {
             Some((_, frame)) => mark(shared, place, by, how).map(|_| frame)?,
             None => match Mfn::new(u64::from(mark(shared, place, by, how)?)) {
                 Some(frame) => frame,
+                // Not while entries have 32-bit frame numbers.
                 None => {
-                    shared.clear_flags(place, READING | WRITING);
+                    shared.clear_flags(place, GTF_reading | GTF_writing);
                     return Err(GrantError::BadPage);
                 }
             },
@@ -201,6 +204,7 @@ impl GrantTable {
                 (Ok(frame), None) => granted = Some((how, frame)),
                 (Ok(_), Some(_)) => {}
                 (Err(error), None) => return Err(error),
+                // Only a count that is full gets here: the entry has been marked by the first.
                 (Err(error), Some((first, _))) => {
                     self.end_use(shared, gref, by, first)?;
                     return Err(error);
@@ -228,10 +232,10 @@ impl GrantTable {
         // Only what no remaining use needs (XSA-230).
         let mut clear = 0;
         if active.pins.writes() && !pins.writes() {
-            clear |= WRITING;
+            clear |= GTF_writing;
         }
         if last {
-            clear |= READING;
+            clear |= GTF_reading;
         }
         if clear != 0 {
             shared.clear_flags(place, clear);
@@ -299,10 +303,10 @@ fn mark(shared: &impl SharedEntries, place: EntryPlace, by: DomId, how: Use) -> 
         if !entry.header.permits(by) {
             return Err(GrantError::NotGranted);
         }
-        if how.writable && entry.header.flags & READONLY != 0 {
+        if how.writable && entry.header.flags & GTF_readonly != 0 {
             return Err(GrantError::ReadOnly);
         }
-        let bits = if how.writable { READING | WRITING } else { READING };
+        let bits = if how.writable { GTF_reading | GTF_writing } else { GTF_reading };
         let marked = Header { flags: entry.header.flags | bits, ..entry.header };
         if shared.compare_exchange(place, entry.header, marked).is_ok() {
             return Ok(entry.frame);

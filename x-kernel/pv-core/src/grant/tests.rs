@@ -1,13 +1,18 @@
 //! Grant tables: named attacks, and long sequences against a model that keeps a plain list of uses.
 
+#![expect(clippy::arithmetic_side_effects, reason = "the numbers are the tests' own")]
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::vec::Vec;
 
 use proptest::prelude::*;
 use xen_abi::errno::Errno;
+use xen_abi::grant_table::{
+    GTF_permit_access as PERMIT_ACCESS, GTF_reading as READING, GTF_readonly as READONLY, GTF_sub_page as SUB_PAGE,
+    GTF_type_mask as TYPE_MASK, GTF_writing as WRITING,
+};
 
-use super::entry::{PERMIT_ACCESS, READING, READONLY, SUB_PAGE, TYPE_MASK, WRITING};
 use super::*;
 use crate::frame::{DomId, Mfn};
 
@@ -42,7 +47,7 @@ impl Shared {
     }
 
     fn index(at: EntryPlace) -> usize {
-        assert!(at.offset % 8 == 0 && at.offset < 4096);
+        assert!(at.offset.is_multiple_of(8) && at.offset < 4096);
         usize::from(at.offset / 8)
     }
 }

@@ -9,7 +9,7 @@
 
 mod credit;
 mod queue;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests;
 
 pub use credit::{DEFAULT_WEIGHT, MAX_SLICE_NS, MAX_WEIGHT, SLICE_NS};

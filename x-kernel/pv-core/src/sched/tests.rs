@@ -1,5 +1,7 @@
 //! The scheduler under a simulated clock: shares, latencies, and guests that try to get more.
 
+#![expect(clippy::arithmetic_side_effects, reason = "the numbers are the tests' own")]
+
 use std::collections::BTreeSet;
 use std::vec::Vec;
 
@@ -226,6 +228,22 @@ fn sleep_is_not_saved_up() {
 }
 
 #[test]
+fn a_waking_vcpu_preempts_only_one_that_has_had_clearly_more() {
+    for (ran, preempt) in [(PREEMPT_NS / 2, false), (PREEMPT_NS - 1, false), (PREEMPT_NS, true), (SLICE_NS, true)] {
+        let mut sched = Scheduler::new(1, 2, SLICE_NS).unwrap();
+        for key in 0..2 {
+            sched.add(key, VcpuParams::default()).unwrap();
+        }
+        let _woken = sched.wake(0, 0).unwrap();
+        assert_eq!(sched.pick_next(0, 0).vcpu, Some(0));
+        // It has run nothing and wakes with what it was added with.
+        assert_eq!(sched.wake(1, 0), Some(Woken { cpu: 0, preempt: false }));
+        assert_eq!(sched.block(1, 0), Ok(None));
+        assert_eq!(sched.wake(1, ran), Some(Woken { cpu: 0, preempt }));
+    }
+}
+
+#[test]
 fn yielding_lets_another_first_for_a_moment() {
     let sim = Sim::run(&[(256, Does::Yield(100_000)), (256, Does::Spin)], 20 * SECOND);
     // 0.1 ms for each 1 ms of the other.
@@ -268,6 +286,32 @@ fn an_idle_cpu_takes_work_that_may_move() {
     assert_eq!(sched.set_affinity(2, 1), Ok(Some(1)), "runs where it may not: that pCPU must pick");
     assert_eq!(sched.pick_next(1, MS).vcpu, None);
     assert_eq!(sched.waiting(0), 2);
+}
+
+#[test]
+fn a_vcpu_that_moves_owes_no_more_there_than_where_it_was() {
+    let mut sched = Scheduler::new(2, 2, SLICE_NS).unwrap();
+    for key in 0..2 {
+        sched.add(key, VcpuParams { affinity: 1 << key, ..VcpuParams::default() }).unwrap();
+    }
+    // The first runs alone for long, then moves to where somebody has just begun.
+    assert_eq!(sched.wake(0, 0), Some(Woken { cpu: 0, preempt: true }));
+    let mut now = 0;
+    while now < 100 * SECOND {
+        assert_eq!(sched.pick_next(0, now).vcpu, Some(0));
+        now += SLICE_NS;
+    }
+    assert_eq!(sched.wake(1, now), Some(Woken { cpu: 1, preempt: true }));
+    assert_eq!(sched.pick_next(1, now).vcpu, Some(1));
+    assert_eq!(sched.set_affinity(0, 2), Ok(Some(0)));
+    assert_eq!(sched.pick_next(0, now).vcpu, None);
+    let mut ran = [0, 0];
+    for _ in 0..100 {
+        let key = sched.pick_next(1, now).vcpu.unwrap();
+        ran[usize::try_from(key).unwrap()] += 1;
+        now += SLICE_NS;
+    }
+    assert!(ran[0] >= 48 && ran[1] >= 48, "{ran:?}");
 }
 
 #[test]

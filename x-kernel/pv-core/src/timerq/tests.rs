@@ -1,5 +1,7 @@
 //! The timer queue against a sorted map, and the edges of time.
 
+#![expect(clippy::arithmetic_side_effects, reason = "the numbers are the tests' own")]
+
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
