@@ -127,6 +127,27 @@ numbers! {
     __HYPERVISOR_arch_7 = 55, "arch_7";
 }
 
+/// The stub that calls hypercall `nr`, for the hypercall page.
+///
+/// A caller counts on every register but rax and the arguments, so the stub saves what `syscall` destroys, rcx and
+/// r11. The one for `iret` is jumped to and does not return: what it pushes is the top of
+/// [`IretContext`](crate::arch_x86::IretContext).
+pub const fn stub(nr: u32) -> [u8; HYPERCALL_STUB_BYTES] {
+    let [a, b, c, d] = nr.to_le_bytes();
+    let code: &[u8] = if nr as u64 == __HYPERVISOR_iret {
+        // push rcx; push r11; push rax; mov eax, nr; syscall
+        &[0x51, 0x41, 0x53, 0x50, 0xb8, a, b, c, d, 0x0f, 0x05]
+    } else {
+        // push rcx; push r11; mov eax, nr; syscall; pop r11; pop rcx; ret
+        &[0x51, 0x41, 0x53, 0xb8, a, b, c, d, 0x0f, 0x05, 0x41, 0x5b, 0x59, 0xc3]
+    };
+    // The rest is `int3`.
+    let mut stub = [0xcc; HYPERCALL_STUB_BYTES];
+    let (head, _) = stub.split_at_mut(code.len());
+    head.copy_from_slice(code);
+    stub
+}
+
 abi_structs! {
     /// One call of a multicall (`struct multicall_entry`).
     pub struct MulticallEntry: 64 {
@@ -136,5 +157,28 @@ abi_structs! {
         pub result: u64,
         /// Its arguments, in the order of the registers.
         pub args: [u64; 6],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HYPERCALL_STUB_BYTES, HYPERCALL_STUBS, __HYPERVISOR_iret, __HYPERVISOR_memory_op, name, stub};
+
+    #[test]
+    fn stubs_load_their_number_and_fill_a_page() {
+        assert_eq!(HYPERCALL_STUB_BYTES * HYPERCALL_STUBS, 4096);
+        let one = stub(u32::try_from(__HYPERVISOR_memory_op).expect("small"));
+        assert_eq!(one[..14], [0x51, 0x41, 0x53, 0xb8, 12, 0, 0, 0, 0x0f, 0x05, 0x41, 0x5b, 0x59, 0xc3]);
+        assert!(one[14..].iter().all(|&b| b == 0xcc));
+        let iret = stub(u32::try_from(__HYPERVISOR_iret).expect("small"));
+        assert_eq!(iret[..11], [0x51, 0x41, 0x53, 0x50, 0xb8, 23, 0, 0, 0, 0x0f, 0x05]);
+    }
+
+    #[test]
+    fn names_cover_the_abi_and_nothing_else() {
+        let known = (0..1000).filter(|&nr| name(nr) != "unknown").count();
+        assert_eq!(known, 50);
+        assert_eq!(name(u64::MAX), "unknown");
+        assert_eq!(name(11), "unknown");
     }
 }
