@@ -130,7 +130,8 @@ pub fn this() -> &'static PerCpu {
     unsafe { &*cpu }
 }
 
-static BOOT_BLOCK: StackBlock = StackBlock::new();
+/// The boot CPU's stack block; public for the assembly that starts on it.
+pub static BOOT_BLOCK: StackBlock = StackBlock::new();
 
 /// The boot CPU's stack block, on which the X-Kernel starts.
 pub fn boot_block() -> &'static StackBlock {

@@ -10,8 +10,10 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod bootline;
 pub mod evtchn;
 pub mod frame;
 pub mod grant;
+pub mod mb2;
 pub mod sched;
 pub mod timerq;

@@ -1,0 +1,3 @@
+//! The processor architecture. There is one.
+
+pub mod x86_64;

@@ -1,0 +1,37 @@
+//! The X-Kernel's command line: reads it once and applies what concerns output. The grammar is
+//! `pv_core::bootline`; every option has its line in docs/ABI.md.
+
+use pv_core::bootline::{self, Console, LogLevel, Options};
+
+use crate::arch::x86_64::boot::BootInfo;
+use crate::arch::x86_64::{power, serial};
+use crate::sync::InitOnce;
+
+static OPTIONS: InitOnce<Options> = InitOnce::new();
+
+/// The options; the defaults before [`init`].
+pub fn options() -> Options {
+    OPTIONS.get().copied().unwrap_or_default()
+}
+
+/// Reads the command line and directs output accordingly. A word that makes no sense is logged and skipped.
+pub fn init(info: &BootInfo) {
+    let options = bootline::options(info.cmdline, |error| log::warn!("command line: {error}"));
+    if options.debug_exit {
+        power::enable_debug_exit();
+    }
+    let console = match options.console {
+        Console::Com1 => serial::Console::Com1,
+        Console::Com2 => serial::Console::Com2,
+        Console::None => serial::Console::None,
+    };
+    serial::configure(console, options.stats);
+    log::set_max_level(match options.loglevel {
+        LogLevel::Error => log::LevelFilter::Error,
+        LogLevel::Warn => log::LevelFilter::Warn,
+        LogLevel::Info => log::LevelFilter::Info,
+        LogLevel::Debug => log::LevelFilter::Debug,
+        LogLevel::Trace => log::LevelFilter::Trace,
+    });
+    let _ = OPTIONS.set(options);
+}
