@@ -59,12 +59,13 @@ const LOW_FRAMES: u64 = 256;
 pub fn init(map: &MemoryMap) {
     crate::sync::level::percpu_ready();
     let mut ram = map.ram.clone();
-    let mut fits = ram.remove(FrameRange::new(0, LOW_FRAMES));
-    fits &= ram.remove(FrameRange::new(layout::MAX_RAM >> layout::FRAME_SHIFT, u64::MAX));
+    let mut fits = ram.remove(FrameRange::new(layout::MAX_RAM >> layout::FRAME_SHIFT, u64::MAX));
 
     let mut free = ram.clone();
     let mut keep = RangeSet::new();
     fits &= keep.insert(image::frames());
+    // Never given to the allocator, but mapped: GRUB under UEFI puts small modules there.
+    fits &= keep.insert(FrameRange::new(0, LOW_FRAMES));
     for &(start, len) in &map.keep {
         fits &= keep.insert(FrameRange::around(start, len));
     }

@@ -139,11 +139,13 @@ selftest! {
             }
         }
         let end = frame_table::max_mfn();
-        for frame in [0, 0x9f, 0xb8, end, end + 1, 1 << 33, (1 << 40) - 1] {
+        for frame in [0xb8, end, end + 1, 1 << 33, (1 << 40) - 1] {
             let mfn = some!(pv_core::frame::Mfn::new(frame));
             ensure!(frame_table::info(mfn).is_none());
             ensure!(FrameWindow::new(mfn).is_none());
             ensure!(!m2p::set_raw(mfn, 1));
         }
+        // Below 1 MiB RAM is mapped for the sake of boot modules, but never handed out.
+        ensure!(FrameWindow::new(some!(pv_core::frame::Mfn::new(0x10))).is_none());
     }
 }

@@ -26,8 +26,6 @@ use crate::sync::InitOnce;
 const BOOT_STACK_GAP: usize = 1024;
 /// The most memory ranges that are kept.
 const MAX_RANGES: usize = 160;
-/// Frames below 1 MiB, which belong to the firmware.
-const LOW_FRAMES: u64 = 256;
 
 global_asm!(
     include_str!("../../../../boot/multiboot2.S"),
@@ -242,7 +240,7 @@ fn judge_modules(info: &mut BootInfo) {
     }
 }
 
-/// RAM above 1 MiB by the memory map: what is available and nothing else claims.
+/// RAM by the memory map: what is available and nothing else claims.
 fn usable_ram(info: &BootInfo) -> RangeSet {
     let mut ram = RangeSet::new();
     let mut fits = true;
@@ -253,7 +251,6 @@ fn usable_ram(info: &BootInfo) -> RangeSet {
     for range in info.memory.iter().filter(|r| r.kind != MemKind::Available) {
         fits &= ram.remove(FrameRange::around(range.start, range.end.saturating_sub(range.start)));
     }
-    fits &= ram.remove(FrameRange::new(0, LOW_FRAMES));
     if !fits {
         log::warn!("memory map in too many pieces: some RAM stays unused");
     }
