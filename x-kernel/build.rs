@@ -46,6 +46,7 @@ fn line(text: &str) -> Option<(u32, String)> {
     Some((u32::try_from(address.checked_sub(IMAGE_BASE)?).ok()?, name.to_owned()))
 }
 
+#[expect(clippy::arithmetic_side_effects, reason = "a host tool on its own output")]
 fn table(symbols: &[(u32, String)]) -> Vec<u8> {
     let mut head: Vec<u32> = vec![u32::try_from(symbols.len()).expect("fewer than 2^32 symbols")];
     let names_at = (1 + 2 * symbols.len()) * 4;

@@ -19,6 +19,7 @@ mod perf;
 mod pv;
 mod sched;
 mod selftest;
+mod stats;
 mod symbols;
 mod sync;
 mod trace;
@@ -56,9 +57,10 @@ fn kmain(info: u32) -> ! {
     ioapic::mask_pic();
     let pins = ioapic::mask_all(&platform.io_apics);
     log::info!("interrupts: pic and {pins} io-apic pins masked");
-    if !apic::init(platform.local_apic) {
+    if !apic::init(&platform) {
         boot::refuse(format_args!("there is no local apic, and with it no timer"));
     }
+    tlb::set_ipi_sender(apic::send_shootdown);
     if platform.cpus.len() > 1 {
         log::info!("cpus: this one runs; the other {} stay off", platform.cpus.len().saturating_sub(1));
     }

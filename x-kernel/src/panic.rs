@@ -6,6 +6,7 @@
 
 // UNSAFETY: follows frame pointers; names a symbol.
 #![expect(unsafe_code, reason = "follows frame pointers on the own stack")]
+#![expect(clippy::cast_possible_truncation, reason = "addresses are 64 bits wide")]
 
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
@@ -129,7 +130,9 @@ fn tell(reason: fmt::Arguments<'_>, cpu: u32, regs: Option<&GuestRegs>, frame: u
     }
     backtrace(&mut out, frame)?;
     writeln!(out, "trace, newest last:")?;
-    trace::show(TRACES, |text| drop(writeln!(Emergency, "  {text}")));
+    trace::show(TRACES, |text| {
+        let _ = writeln!(Emergency, "  {text}");
+    });
     writeln!(out, "X-Kernel: stopped")
 }
 

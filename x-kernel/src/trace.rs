@@ -3,6 +3,8 @@
 //! A record is five words; recording is a few stores to memory that only the own CPU writes. Readers of another CPU's
 //! ring may see a record half-overwritten, which is good enough for diagnosis.
 
+#![expect(clippy::cast_possible_truncation, reason = "indexes are taken modulo the ring")]
+
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::arch::x86_64::tsc;

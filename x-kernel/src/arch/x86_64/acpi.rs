@@ -5,6 +5,7 @@
 
 // UNSAFETY: gives the `acpi` crate views of firmware memory.
 #![expect(unsafe_code, reason = "maps firmware tables")]
+#![expect(clippy::cast_possible_truncation, reason = "addresses are 64 bits wide")]
 
 use core::ptr::NonNull;
 

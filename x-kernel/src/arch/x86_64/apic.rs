@@ -5,10 +5,15 @@
 
 // UNSAFETY: writes device registers and MSRs.
 #![expect(unsafe_code, reason = "device registers and MSRs")]
+#![expect(clippy::cast_possible_truncation, reason = "addresses are 64 bits wide")]
 
+use arrayvec::ArrayVec;
+
+use super::acpi::Platform;
 use super::irq::{VECTOR_SHOOTDOWN, VECTOR_SPURIOUS, VECTOR_TIMER};
 use super::{cpu, msr, tsc};
 use crate::mm::hyp_pt;
+use crate::percpu::MAX_CPUS;
 use crate::sync::InitOnce;
 
 /// Register offsets of the xAPIC page; an x2APIC register is MSR 0x800 + offset / 16.
@@ -89,14 +94,17 @@ impl Access {
     }
 }
 
-/// Sets up this CPU's local APIC, registers at `address` unless it is in x2APIC mode; measures the timer. Needs the
+/// Local APIC identifiers by CPU number.
+static IDS: InitOnce<ArrayVec<u32, MAX_CPUS>> = InitOnce::new();
+
+/// Sets up the boot CPU's local APIC, where `platform` says unless it is in x2APIC mode; measures the timer. Needs the
 /// clock. False if there is no usable APIC, and then no timer.
-pub fn init(address: Option<u64>) -> bool {
+pub fn init(platform: &Platform) -> bool {
     let Some(base) = msr::try_read(msr::APIC_BASE).filter(|_| cpu::features().apic) else { return false };
     let access = if base & X2APIC != 0 {
         Access::Msr
     } else {
-        let at = if base & ENABLED != 0 { base & 0x000f_ffff_ffff_f000 } else { address.unwrap_or(USUAL_ADDRESS) };
+        let at = if base & ENABLED != 0 { base & 0x000f_ffff_ffff_f000 } else { platform.local_apic.unwrap_or(USUAL_ADDRESS) };
         // SAFETY: switches the APIC on at the address where it is mapped below.
         if base & ENABLED == 0 && unsafe { msr::try_write(msr::APIC_BASE, at | base & 0xfff | ENABLED) }.is_err() {
             return false;
@@ -129,10 +137,17 @@ pub fn init(address: Option<u64>) -> bool {
     match timer {
         Timer::Deadline => log::info!("local apic: {mode}, id {}, tsc-deadline timer", id(access)),
         Timer::OneShot(rate) => {
-            let khz = (u128::from(rate) * 1_000_000) >> 32;
+            let khz = u128::from(rate).saturating_mul(1_000_000) >> 32;
             log::info!("local apic: {mode}, id {}, one-shot timer at {} MHz", id(access), khz / 1000);
         }
     }
+    let here = id(access);
+    // CPU 0 is the one that boots, the others follow in the firmware's order.
+    let mut ids = ArrayVec::from_iter([here]);
+    for other in platform.cpus.iter().filter(|&&other| other != here) {
+        let _ = ids.try_push(*other);
+    }
+    let _ = IDS.set(ids);
     let _ = APIC.set(LocalApic { access, timer });
     true
 }
@@ -172,7 +187,7 @@ pub fn arm_timer(deadline_ns: u64) {
         Timer::Deadline => unsafe { msr::write_any(msr::TSC_DEADLINE, tsc::at_ns(deadline_ns).max(1)) },
         Timer::OneShot(rate) => {
             let ns = deadline_ns.saturating_sub(tsc::now_ns());
-            let counts = (u128::from(ns) * u128::from(rate)) >> 32;
+            let counts = u128::from(ns).saturating_mul(rate.into()) >> 32;
             apic.access.write(reg::INITIAL_COUNT, u32::try_from(counts).unwrap_or(u32::MAX).max(1));
         }
     }
@@ -198,7 +213,9 @@ pub fn send_ipi(target: u32, vector: u8) {
     }
 }
 
-/// Sends the shootdown interrupt.
-pub fn send_shootdown(target: u32) {
-    send_ipi(target, VECTOR_SHOOTDOWN);
+/// Sends the shootdown interrupt to CPU number `cpu`.
+pub fn send_shootdown(cpu: u32) {
+    if let Some(target) = IDS.get().and_then(|ids| ids.get(cpu as usize)) {
+        send_ipi(*target, VECTOR_SHOOTDOWN);
+    }
 }

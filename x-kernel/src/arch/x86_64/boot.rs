@@ -6,6 +6,7 @@
 
 // UNSAFETY: entered by assembly; reads the loader's memory.
 #![expect(unsafe_code, reason = "entered by assembly; reads the loader's memory")]
+#![expect(clippy::cast_possible_truncation, reason = "addresses are 64 bits wide")]
 
 use core::arch::global_asm;
 use core::cell::UnsafeCell;

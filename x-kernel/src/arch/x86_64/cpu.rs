@@ -16,11 +16,9 @@ pub const PAT: u64 = 0x0000_0501_0007_0406;
 
 /// Features that the X-Kernel itself asks about.
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(missing_docs, reason = "the names are the manuals'")]
 pub struct Features {
     pub apic: bool,
     pub tsc_deadline: bool,
-    pub x2apic: bool,
     pub pcid: bool,
     pub invpcid: bool,
     pub smep: bool,
@@ -52,7 +50,6 @@ fn detect() -> Features {
     Features {
         apic: basic.is_some_and(|f| f.has_apic()),
         tsc_deadline: basic.is_some_and(|f| f.has_tsc_deadline()),
-        x2apic: basic.is_some_and(|f| f.has_x2apic()),
         pcid: basic.is_some_and(|f| f.has_pcid()),
         xsave: basic.is_some_and(|f| f.has_xsave()),
         pat: basic.is_some_and(|f| f.has_pat()),

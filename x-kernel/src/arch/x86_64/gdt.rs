@@ -39,6 +39,9 @@ const RING0_DATA: u64 = 0x00cf_9300_0000_ffff;
 const RING3_CODE32: u64 = 0x00cf_fb00_0000_ffff;
 const RING3_DATA: u64 = 0x00cf_f300_0000_ffff;
 const RING3_CODE64: u64 = 0x00af_fb00_0000_ffff;
+/// The last byte of a task state segment (SDM vol. 3, 8.7).
+const TSS_LIMIT: u32 = 103;
+const _: () = assert!(size_of::<TaskStateSegment>() == 104);
 /// Types of system descriptors, present.
 const TYPE_LDT: u64 = 0x82;
 const TYPE_TSS: u64 = 0x89;
@@ -110,7 +113,7 @@ pub fn init(cpu: u32, tables: &'static CpuTables, block: &'static StackBlock) {
     tables.set(0xe028, RING3_DATA);
     tables.set(0xe030, RING3_CODE64);
     let tss: *const TaskStateSegment = tables.tss.get_or_init(|| task_state(block));
-    tables.set_system(TSS, TYPE_TSS, tss as u64, (size_of::<TaskStateSegment>() as u32).wrapping_sub(1));
+    tables.set_system(TSS, TYPE_TSS, tss as u64, TSS_LIMIT);
     let fresh = TABLES.get(cpu as usize).is_some_and(|slot| slot.set(tables).is_ok());
     assert!(fresh, "descriptor tables of cpu {cpu} are set up twice");
     load_gdt(own_base(tables));
@@ -196,7 +199,7 @@ pub fn load_own() {
 pub fn page_maddr(cpu: u32) -> Option<u64> {
     let tables = TABLES.get(usize::try_from(cpu).ok()?)?.get()?;
     let va = &raw const tables.page as u64;
-    debug_assert!(va % FRAME_SIZE == 0);
+    debug_assert!(va.is_multiple_of(FRAME_SIZE));
     va.checked_sub(IMAGE_BASE)
 }
 

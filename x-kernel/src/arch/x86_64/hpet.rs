@@ -2,6 +2,7 @@
 
 // UNSAFETY: reads device registers.
 #![expect(unsafe_code, reason = "device registers")]
+#![expect(clippy::cast_possible_truncation, reason = "addresses are 64 bits wide")]
 
 use crate::mm::hyp_pt;
 use crate::sync::InitOnce;
@@ -42,7 +43,7 @@ impl Hpet {
 
     /// Ticks per second.
     pub fn hz(&self) -> u64 {
-        FS_PER_S / self.period_fs.max(1)
+        FS_PER_S.checked_div(self.period_fs).unwrap_or(1)
     }
 }
 

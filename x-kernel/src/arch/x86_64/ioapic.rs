@@ -3,6 +3,7 @@
 
 // UNSAFETY: writes device registers.
 #![expect(unsafe_code, reason = "device registers and the PIC's ports")]
+#![expect(clippy::cast_possible_truncation, reason = "addresses are 64 bits wide")]
 
 use super::acpi::IoApicInfo;
 use super::port;

@@ -13,10 +13,6 @@ pub const TSC_DEADLINE: u32 = 0x6e0;
 pub const APIC_BASE: u32 = 0x1b;
 /// Page attribute table.
 pub const PAT: u32 = 0x277;
-/// Speculation control.
-pub const SPEC_CTRL: u32 = 0x48;
-/// Extended features.
-pub const EFER: u32 = 0xc000_0080;
 /// `syscall` selectors.
 pub const STAR: u32 = 0xc000_0081;
 /// `syscall` entry from 64-bit code.

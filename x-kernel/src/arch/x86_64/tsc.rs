@@ -5,6 +5,7 @@
 
 // UNSAFETY: programs the PIT.
 #![expect(unsafe_code, reason = "the PIT's ports")]
+#![expect(clippy::arithmetic_side_effects, clippy::cast_possible_truncation, reason = "rates are plausible, and results fit by the units")]
 
 use super::{hpet, port};
 use crate::sync::InitOnce;
@@ -105,8 +106,8 @@ pub fn delay_us(us: u64) {
 }
 
 fn calibrate() -> (u64, &'static str) {
-    let sources: [(fn() -> Option<u64>, &'static str); 4] =
-        [(by_cpuid, "cpuid"), (by_hypervisor, "hypervisor leaf"), (by_hpet, "hpet"), (by_pit, "pit")];
+    type Source = (fn() -> Option<u64>, &'static str);
+    let sources: [Source; 4] = [(by_cpuid, "cpuid"), (by_hypervisor, "hypervisor leaf"), (by_hpet, "hpet"), (by_pit, "pit")];
     for (source, name) in sources {
         if let Some(hz) = source()
             && PLAUSIBLE_HZ.contains(&hz)
