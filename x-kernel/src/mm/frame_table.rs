@@ -116,6 +116,17 @@ pub fn info(mfn: Mfn) -> Option<&'static FrameInfo> {
     Some(unsafe { &*info_place(mfn.raw()) })
 }
 
+/// Shows the record of every frame of RAM to `visit`. Not for guests' paths: it takes as long as there is memory.
+pub fn for_each(mut visit: impl FnMut(Mfn, &FrameInfo)) {
+    for range in ram() {
+        for mfn in (range.start..range.end).filter_map(Mfn::new) {
+            if let Some(info) = info(mfn) {
+                visit(mfn, info);
+            }
+        }
+    }
+}
+
 /// The frame that `info` is the record of. None for a record that is not in the table.
 pub fn mfn_of(info: &FrameInfo) -> Option<Mfn> {
     let offset = (core::ptr::from_ref(info) as u64).checked_sub(FRAME_TABLE_BASE)?;

@@ -17,7 +17,7 @@ use super::layout::{
 };
 use super::page_table::{Leaf, TableSource, Tree, bits};
 use super::ranges::{FrameRange, RangeSet};
-use super::window::{FrameWindow, Slot};
+use super::window::FrameWindow;
 use super::{frame_alloc, image};
 use crate::arch::x86_64::tlb;
 use crate::sync::{InitOnce, SpinLock, level};
@@ -157,9 +157,7 @@ pub fn install_hypervisor_slots(l4: Mfn, perdomain: Option<Mfn>) -> bool {
         } else {
             tree.root_entry(index)
         };
-        if let Some(slot) = Slot::new(index as u64) {
-            window.write_u64(slot, entry);
-        }
+        window.write_u64_at(index.wrapping_mul(8), entry);
     }
     true
 }

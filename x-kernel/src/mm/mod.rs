@@ -24,6 +24,7 @@ pub mod heap;
 pub mod hyp_pt;
 pub mod image;
 pub mod layout;
+pub mod machine;
 pub mod modules;
 pub mod page_table;
 pub mod ranges;

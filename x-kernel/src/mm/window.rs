@@ -17,27 +17,6 @@ use super::{frame_alloc, hyp_pt, layout};
 /// Bytes in a frame.
 const SIZE: usize = layout::to_usize(layout::FRAME_SIZE);
 
-/// Index of an entry of a page table: below 512 by construction.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Slot(usize);
-
-impl Slot {
-    /// The slot `index`, if there is one.
-    pub const fn new(index: u64) -> Option<Self> {
-        if index < 512 { Some(Self::of_offset(index << 3)) } else { None }
-    }
-
-    /// The slot that holds the entry at byte `offset` of a table; the low three bits do not matter.
-    pub const fn of_offset(offset: u64) -> Self {
-        Self(layout::to_usize(offset >> 3 & 511))
-    }
-
-    /// Its index.
-    pub const fn index(self) -> usize {
-        self.0
-    }
-}
-
 /// Access to the bytes of one frame. It holds nothing: whoever opens it must hold whatever count or lock keeps
 /// the frame what it is.
 #[derive(Clone, Copy, Debug)]
@@ -136,24 +115,6 @@ impl FrameWindow {
     word_access!(u16, AtomicU16, read_u16, write_u16, swap_u16, cmpxchg_u16, fetch_or_u16, fetch_and_u16);
     word_access!(u32, AtomicU32, read_u32, write_u32, swap_u32, cmpxchg_u32, fetch_or_u32, fetch_and_u32);
     word_access!(u64, AtomicU64, read_u64_at, write_u64_at, swap_u64_at, cmpxchg_u64_at, fetch_or_u64_at, fetch_and_u64_at);
-
-    /// Reads the table entry in `slot`.
-    pub fn read_u64(&self, slot: Slot) -> u64 {
-        self.read_u64_at(slot.index().wrapping_mul(8))
-    }
-
-    /// Writes the table entry in `slot`.
-    pub fn write_u64(&self, slot: Slot, value: u64) {
-        self.write_u64_at(slot.index().wrapping_mul(8), value);
-    }
-
-    /// Replaces the table entry in `slot` if it still is `old`; `Err` holds what it was instead.
-    ///
-    /// # Errors
-    /// The entry's value, when it is not `old`.
-    pub fn cmpxchg_u64(&self, slot: Slot, old: u64, new: u64) -> Result<u64, u64> {
-        self.cmpxchg_u64_at(slot.index().wrapping_mul(8), old, new)
-    }
 
     /// The offset of the 64-bit word that holds bit `bit` of the bitmap at `offset`, and the bit in it.
     fn bit_place(offset: usize, bit: u32) -> (usize, u64) {

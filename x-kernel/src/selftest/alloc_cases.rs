@@ -145,6 +145,8 @@ selftest! {
             ensure!(FrameWindow::new(mfn).is_none());
             ensure!(!m2p::set_raw(mfn, 1));
         }
+        // Below 1 MiB there may be RAM, but it is the firmware's.
+        ensure!((0..256).filter_map(pv_core::frame::Mfn::new).all(|mfn| FrameWindow::new(mfn).is_none()));
         // Below 1 MiB RAM is mapped for the sake of boot modules, but never handed out.
         ensure!(FrameWindow::new(some!(pv_core::frame::Mfn::new(0x10))).is_none());
     }

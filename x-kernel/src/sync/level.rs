@@ -119,8 +119,8 @@ pub(super) fn leave<L: Level>() {
     }
 }
 
-/// Whether this CPU holds any ranked lock but that of the vCPU which it serves: then it must not touch guest memory
-/// or open an interrupt window. Always false in release builds.
+/// Whether this CPU holds any ranked lock but that of the vCPU which it serves: then it must not touch guest
+/// memory. Always false in release builds.
 pub fn any_held() -> bool {
     held().is_some_and(|held| held.load(Ordering::Relaxed) & !(1 << VcpuState::RANK) != 0)
 }

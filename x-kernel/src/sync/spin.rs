@@ -113,6 +113,18 @@ impl<T: ?Sized, L: Level> DerefMut for Guard<'_, T, L> {
     }
 }
 
+impl<T: ?Sized + core::fmt::Display, L: Level> core::fmt::Display for Guard<'_, T, L> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T: ?Sized + core::fmt::Debug, L: Level> core::fmt::Debug for Guard<'_, T, L> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
 impl<T: ?Sized, L: Level> Drop for Guard<'_, T, L> {
     fn drop(&mut self) {
         if self.recorded {
