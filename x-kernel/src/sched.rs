@@ -7,14 +7,16 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
-use pv_core::sched::CreditScheduler;
+use pv_core::frame::Mfn;
+use pv_core::sched::{SLICE_NS, Scheduler, VcpuParams};
 use pv_core::timerq::TimerQueue;
 
 use crate::arch::x86_64::entry::regs::{VECTOR_SYSCALL, rflags};
 use crate::arch::x86_64::entry::{self, GUEST_CS, GUEST_SS, GuestRegs};
-use crate::arch::x86_64::{apic, context, cpu, tsc};
-use crate::domain::vcpu::{Vcpu, VcpuState};
+use crate::arch::x86_64::{apic, context, cpu, gdt, irq, tsc};
+use crate::domain::vcpu::{GDT_FRAMES, Vcpu, VcpuState};
 use crate::domain::{self, Domain};
+use crate::mm::layout;
 use crate::percpu::{self, PerCpu};
 use crate::perf;
 use crate::pv::{bounce, timer, traps, vcpu_info};
@@ -22,24 +24,29 @@ use crate::sync::SpinLock;
 use crate::{debugkeys, trace};
 
 /// vCPUs that the scheduler has room for.
-pub const MAX_VCPUS: usize = 4096;
+pub const MAX_VCPUS: u32 = 4096;
 
 /// Console input and consoles are looked at this often while anything runs.
 const HOUSEKEEPING_NS: u64 = 10_000_000;
 
 struct Queues {
-    policy: CreditScheduler,
+    policy: Scheduler,
     timers: TimerQueue,
     vcpus: alloc::vec::Vec<Option<Arc<Vcpu>>>,
 }
 
 static QUEUES: SpinLock<Option<Queues>> = SpinLock::new(None);
 
-/// Sets the queues up. Once, before the first domain.
-pub fn init() {
+/// Sets the queues up for `cpus` CPUs. Once, before the first domain.
+///
+/// # Panics
+/// If there is no memory for them: nothing could run.
+pub fn init(cpus: u32) {
+    let policy = Scheduler::new(cpus, MAX_VCPUS, SLICE_NS).expect("no memory for the run queues");
+    let timers = TimerQueue::new(MAX_VCPUS).expect("no memory for the timer queue");
     let mut vcpus = alloc::vec::Vec::new();
-    vcpus.resize(MAX_VCPUS, None);
-    *QUEUES.lock() = Some(Queues { policy: CreditScheduler::new(MAX_VCPUS), timers: TimerQueue::new(MAX_VCPUS), vcpus });
+    vcpus.resize(MAX_VCPUS as usize, None);
+    *QUEUES.lock() = Some(Queues { policy, timers, vcpus });
 }
 
 fn with<R>(f: impl FnOnce(&mut Queues) -> R) -> Option<R> {
@@ -55,7 +62,7 @@ pub fn free_key() -> Option<u32> {
 pub fn add(vcpu: &Arc<Vcpu>, weight: u32) -> bool {
     with(|q| {
         let Some(slot) = q.vcpus.get_mut(vcpu.key as usize) else { return false };
-        if q.policy.add(vcpu.key, weight).is_err() {
+        if q.policy.add(vcpu.key, VcpuParams { weight, ..VcpuParams::default() }).is_err() {
             return false;
         }
         *slot = Some(vcpu.clone());
@@ -67,7 +74,7 @@ pub fn add(vcpu: &Arc<Vcpu>, weight: u32) -> bool {
 /// Takes a vCPU out for good.
 pub fn remove(vcpu: &Vcpu) {
     with(|q| {
-        q.policy.remove(vcpu.key);
+        let _ = q.policy.remove(vcpu.key);
         q.timers.remove(vcpu.key);
         if let Some(slot) = q.vcpus.get_mut(vcpu.key as usize) {
             *slot = None;
@@ -78,33 +85,54 @@ pub fn remove(vcpu: &Vcpu) {
 /// Makes a vCPU runnable, if nothing but the event it waited for kept it from running.
 pub fn wake(vcpu: &Vcpu) {
     vcpu.blocked.store(false, Ordering::SeqCst);
-    if vcpu.online.load(Ordering::Acquire) {
-        with(|q| q.policy.wake(vcpu.key, tsc::now_ns()));
-        percpu::this().kick();
+    if !vcpu.online.load(Ordering::Acquire) {
+        return;
+    }
+    let woken = with(|q| q.policy.wake(vcpu.key, tsc::now_ns())).flatten();
+    if let Some(woken) = woken
+        && woken.preempt
+    {
+        kick(woken.cpu);
     }
 }
 
 /// Takes a vCPU off the run queue until it is woken.
 pub fn sleep(vcpu: &Vcpu) {
-    with(|q| q.policy.sleep(vcpu.key));
-    percpu::this().kick();
+    let on = with(|q| q.policy.block(vcpu.key, tsc::now_ns()).ok().flatten()).flatten();
+    if let Some(cpu) = on {
+        kick(cpu);
+    }
 }
 
-/// Lets others run first.
-pub fn yield_now(vcpu: &Vcpu) {
-    with(|q| q.policy.yield_now(vcpu.key));
-    percpu::this().kick();
+/// Lets others run first. The caller is the current vCPU.
+pub fn yield_now() {
+    let cpu = percpu::this();
+    with(|q| q.policy.yield_now(cpu.id));
+    cpu.kick();
 }
 
-/// Makes every CPU pass through the scheduler that might run `domain`.
-pub fn kick_all(_domain: &Domain) {
-    percpu::this().kick();
+/// Makes CPU `id` pass through the scheduler.
+fn kick(id: u32) {
+    let cpu = percpu::this();
+    if cpu.id == id {
+        cpu.kick();
+    } else {
+        apic::send_ipi(id, irq::VECTOR_RESCHEDULE);
+    }
+}
+
+/// Makes every CPU pass through the scheduler that might run `domain`, and lets none of its vCPUs run again.
+pub fn kick_all(domain: &Domain) {
+    for vcpu in domain.vcpus() {
+        vcpu.online.store(false, Ordering::Release);
+        sleep(vcpu);
+    }
 }
 
 /// A deadline of `vcpu` has changed.
 pub fn timers_changed(vcpu: &Vcpu) {
     with(|q| match vcpu.next_deadline() {
-        Some(at) => q.timers.set(vcpu.key, at),
+        Some(at) => q.timers.set(vcpu.key, at).is_ok(),
         None => q.timers.remove(vcpu.key),
     });
     arm(percpu::this());
@@ -118,7 +146,7 @@ pub fn preempt_pending() -> bool {
 
 /// Programs the CPU's timer for the next thing that must happen.
 fn arm(cpu: &PerCpu) {
-    let next_timer = with(|q| q.timers.peek().map(|(at, _)| at)).flatten().unwrap_or(u64::MAX);
+    let next_timer = with(|q| q.timers.next_deadline()).flatten().unwrap_or(u64::MAX);
     let slice = if cpu.current().is_some() { cpu.slice_end_ns.get() } else { u64::MAX };
     let housekeeping = tsc::now_ns().saturating_add(HOUSEKEEPING_NS);
     apic::arm_timer(next_timer.min(slice).min(housekeeping));
@@ -128,20 +156,19 @@ fn arm(cpu: &PerCpu) {
 fn expire_timers() {
     let now = tsc::now_ns();
     // Each round takes one expired entry; a vCPU re-enters only with a later deadline.
-    while let Some(vcpu) = with(|q| q.timers.pop_expired(now).and_then(|key| q.vcpus.get(key as usize)?.clone())).flatten() {
+    while let Some(vcpu) = with(|q| q.timers.pop_due(now).and_then(|(key, _)| q.vcpus.get(key as usize)?.clone())).flatten() {
         timer::expire(&vcpu);
         with(|q| {
             if let Some(at) = vcpu.next_deadline() {
-                q.timers.set(vcpu.key, at.max(now.saturating_add(1)));
+                let _ = q.timers.set(vcpu.key, at.max(now.saturating_add(1)));
             }
         });
     }
 }
 
-/// Charges the running vCPU for the time since it was last charged.
-fn charge(cpu: &PerCpu, vcpu: &Vcpu, now: u64) {
+/// Counts the time that the running vCPU has had since this was last called.
+fn count_time(cpu: &PerCpu, vcpu: &Vcpu, now: u64) {
     let ran = now.saturating_sub(cpu.charged_at_ns.replace(now));
-    with(|q| q.policy.charge(vcpu.key, ran));
     if let Some(domain) = vcpu.domain() {
         domain.counters.ran_ns.add(ran);
     }
@@ -152,13 +179,11 @@ fn schedule(cpu: &'static PerCpu, regs: &mut GuestRegs) {
     let now = tsc::now_ns();
     let old = cpu.current();
     if let Some(vcpu) = &old {
-        charge(cpu, vcpu, now);
-        if vcpu.domain().is_none_or(|d| d.is_dying()) {
-            with(|q| q.policy.sleep(vcpu.key));
-        }
+        count_time(cpu, vcpu, now);
     }
     let choice = with(|q| {
-        q.policy.pick_next(cpu.id, now).and_then(|c| Some((q.vcpus.get(c.vcpu as usize)?.clone()?, c.slice_ns)))
+        let choice = q.policy.pick_next(cpu.id, now);
+        Some((q.vcpus.get(choice.vcpu? as usize)?.clone()?, choice.slice_ns))
     })
     .flatten();
     let next = choice.as_ref().map(|(v, _)| v.clone());
@@ -197,6 +222,7 @@ fn switch_in(cpu: &PerCpu, vcpu: &Arc<Vcpu>, regs: &mut GuestRegs, now: u64) {
     perf::bump(&cpu.counters.switches);
     trace::record(trace::Id::Switch, u64::from(domain.id.raw()), u64::from(vcpu.id), 0);
     domain.dirty_cpus.fetch_or(1 << (cpu.id & 63), Ordering::SeqCst);
+    map_own_descriptors(cpu, &domain, vcpu);
     let mut state = vcpu.state.lock();
     *regs = state.regs;
     context::load(&domain, vcpu.id, &mut state);
@@ -204,6 +230,18 @@ fn switch_in(cpu: &PerCpu, vcpu: &Arc<Vcpu>, regs: &mut GuestRegs, now: u64) {
     cpu.charged_at_ns.set(now);
     vcpu_info::update_time(vcpu);
     crate::pv::vcpu_op::publish_runstate(vcpu);
+}
+
+/// Maps this CPU's own descriptors above those of the vCPU's GDT, if it was another CPU that ran it last.
+fn map_own_descriptors(cpu: &PerCpu, domain: &Domain, vcpu: &Vcpu) {
+    if vcpu.last_cpu.swap(cpu.id, Ordering::AcqRel) == cpu.id {
+        return;
+    }
+    let frame = gdt::page_maddr(cpu.id).and_then(|maddr| Mfn::new(maddr >> 12));
+    let at = layout::guest_gdt_offset(vcpu.id) + GDT_FRAMES as u64 * layout::FRAME_SIZE;
+    let mapped = frame.and_then(|frame| domain.area.lock().map_page(at, frame, true));
+    // The first vCPUs' tables were made with the area, and later ones' when they were created.
+    assert!(mapped.is_some(), "the descriptors of cpu {} cannot be mapped", cpu.id);
 }
 
 /// Waits for an interrupt with nothing to run.

@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use arrayvec::ArrayVec;
 use pv_core::frame::Mfn;
-use xen_abi::console::{XENCONS_IN_CONS, XENCONS_IN_PROD, XENCONS_IN_SIZE, XENCONS_OUT_CONS, XENCONS_OUT_OFFSET, XENCONS_OUT_PROD, XENCONS_OUT_SIZE};
+use xen_abi::console::{XENCONS_IN_BYTES, XENCONS_OUT_BYTES, offset};
 
 use super::Domain;
 use crate::arch::x86_64::serial;
@@ -101,18 +101,18 @@ pub fn drain_ring(domain: &Arc<Domain>) {
     let Some(window) = FrameWindow::new(frame) else { return };
     let mut chunk = [0u8; 256];
     // At most one ring's worth a call: the indices are the guest's and may say anything.
-    for _ in 0..XENCONS_OUT_SIZE / chunk.len() {
-        let (cons, prod) = (window.read_u32(XENCONS_OUT_CONS), window.read_u32(XENCONS_OUT_PROD));
-        let waiting = (prod.wrapping_sub(cons) as usize).min(XENCONS_OUT_SIZE);
+    for _ in 0..XENCONS_OUT_BYTES / chunk.len() {
+        let (cons, prod) = (window.read_u32(offset::OUT_CONS), window.read_u32(offset::OUT_PROD));
+        let waiting = (prod.wrapping_sub(cons) as usize).min(XENCONS_OUT_BYTES);
         if waiting == 0 {
             return;
         }
         let n = waiting.min(chunk.len());
         for (i, byte) in chunk.iter_mut().take(n).enumerate() {
-            let at = (cons as usize).wrapping_add(i) % XENCONS_OUT_SIZE;
-            *byte = window.read_u8(XENCONS_OUT_OFFSET + at);
+            let at = (cons as usize).wrapping_add(i) % XENCONS_OUT_BYTES;
+            *byte = window.read_u8(offset::OUT + at);
         }
-        window.write_u32(XENCONS_OUT_CONS, cons.wrapping_add(n as u32));
+        window.write_u32(offset::OUT_CONS, cons.wrapping_add(n as u32));
         print(domain, chunk.get(..n).unwrap_or(&[]));
         evtchn::notify_guest(domain, port);
     }
@@ -159,10 +159,10 @@ pub fn input(byte: u8) {
         return;
     };
     let Some(window) = FrameWindow::new(frame) else { return };
-    let (cons, prod) = (window.read_u32(XENCONS_IN_CONS), window.read_u32(XENCONS_IN_PROD));
-    if (prod.wrapping_sub(cons) as usize) < XENCONS_IN_SIZE {
-        window.write_u8(prod as usize % XENCONS_IN_SIZE, byte);
-        window.write_u32(XENCONS_IN_PROD, prod.wrapping_add(1));
+    let (cons, prod) = (window.read_u32(offset::IN_CONS), window.read_u32(offset::IN_PROD));
+    if (prod.wrapping_sub(cons) as usize) < XENCONS_IN_BYTES {
+        window.write_u8(offset::IN + prod as usize % XENCONS_IN_BYTES, byte);
+        window.write_u32(offset::IN_PROD, prod.wrapping_add(1));
         evtchn::notify_guest(&domain, port);
     }
 }

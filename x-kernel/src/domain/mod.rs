@@ -5,15 +5,15 @@
 //! frames, ports and grants in bounded steps from the idle address space, then takes the census.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arrayvec::{ArrayString, ArrayVec};
 use pv_core::evtchn::EvtchnTable;
 use pv_core::frame::{DomId, Mfn, PageList};
-use pv_core::grant::GrantTable;
+use pv_core::grant::{GrantTable, MapTrack};
 
+use crate::arch::x86_64::tlb::CpuMask;
 use crate::mm::hyp_pt::PerDomain;
 use crate::perf::DomCounters;
 use crate::sync::{InitOnce, SpinLock};
@@ -21,8 +21,10 @@ use crate::sync::{InitOnce, SpinLock};
 pub mod build;
 pub mod census;
 pub mod console;
+pub mod layout;
 pub mod memory;
 pub mod reap;
+pub mod start_info;
 pub mod vcpu;
 
 use console::GuestConsole;
@@ -70,8 +72,8 @@ pub struct Domain {
     pub events: SpinLock<EvtchnTable>,
     /// Its grant table.
     pub grants: SpinLock<GrantTable>,
-    /// Frames of the shared grant table.
-    pub grant_frames: SpinLock<Vec<Mfn>>,
+    /// What it has mapped of other domains' grants.
+    pub maptrack: SpinLock<MapTrack>,
     /// Its console.
     pub console: SpinLock<GuestConsole>,
     /// What it did.
@@ -112,6 +114,8 @@ pub struct NewDomain {
     pub events: EvtchnTable,
     /// See [`Domain::grants`].
     pub grants: GrantTable,
+    /// See [`Domain::maptrack`].
+    pub maptrack: MapTrack,
 }
 
 impl Domain {
@@ -130,7 +134,7 @@ impl Domain {
             area: SpinLock::new(new.area),
             events: SpinLock::new(new.events),
             grants: SpinLock::new(new.grants),
-            grant_frames: SpinLock::new(Vec::new()),
+            maptrack: SpinLock::new(new.maptrack),
             console: SpinLock::new(GuestConsole::new()),
             counters: DomCounters::new(),
             dirty_cpus: AtomicU64::new(0),
@@ -157,6 +161,11 @@ impl Domain {
         self.assists.load(Ordering::Relaxed) >> (assist & 63) & 1 != 0
     }
 
+    /// The CPUs that may hold translations of it.
+    pub fn dirty_mask(&self) -> CpuMask {
+        CpuMask::from_bits(self.dirty_cpus.load(Ordering::Acquire))
+    }
+
     /// Whether it is being taken apart.
     pub fn is_dying(&self) -> bool {
         self.dying.load(Ordering::Acquire)
@@ -179,6 +188,7 @@ impl Domain {
         };
         let first = self.stop.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire).is_ok();
         self.dying.store(true, Ordering::Release);
+        reap::announce();
         crate::sched::kick_all(self);
         first
     }
@@ -208,7 +218,7 @@ pub fn find(id: DomId) -> Option<Arc<Domain>> {
 /// The domain that `alleged` names to a caller: itself, for `DOMID_SELF`.
 pub fn find_for(caller: &Arc<Domain>, alleged: u16) -> Option<Arc<Domain>> {
     let id = DomId::new(alleged);
-    if id == DomId::SELF || id == caller.id { Some(caller.clone()) } else { find(id) }
+    if id == DomId::SELF || id == caller.id { Some(caller.clone()) } else { find(id).filter(|d| !d.is_dying()) }
 }
 
 /// The first domain that must be taken apart.
@@ -237,5 +247,27 @@ pub fn for_each(mut f: impl FnMut(&Arc<Domain>)) {
         let Some(domain) = next else { return };
         f(&domain);
         after = Some(domain.id.raw());
+    }
+}
+
+/// One line about a domain.
+pub struct Summary<'a>(pub &'a Domain);
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let d = self.0;
+        write!(
+            f,
+            "domain {} ({}): {} of {} pages, {} vcpus, weight {}, ran {} ms, {} crossings{}",
+            d.id.raw(),
+            d.name,
+            d.pages.load(Ordering::Relaxed),
+            d.max_pages.load(Ordering::Relaxed),
+            d.vcpus().len(),
+            d.weight,
+            d.counters.ran_ns.get() / 1_000_000,
+            d.counters.crossings.get(),
+            if d.is_dying() { ", dying" } else { "" },
+        )
     }
 }

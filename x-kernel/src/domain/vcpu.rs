@@ -134,6 +134,8 @@ pub struct Vcpu {
     pub polling: AtomicU32,
     /// Initialised by `VCPUOP_initialise`.
     pub initialised: AtomicBool,
+    /// The CPU that ran it last; `NO_CPU` before the first.
+    pub last_cpu: AtomicU32,
     /// An NMI is to be delivered.
     pub nmi_pending: AtomicBool,
     /// Singleshot timer's deadline, ns since boot; 0 when off.
@@ -150,6 +152,8 @@ pub struct Vcpu {
     pub runstate: SpinLock<Runstate>,
 }
 
+/// `last_cpu` of a vCPU that has not run.
+pub const NO_CPU: u32 = u32::MAX;
 /// `polling` value that waits for any port.
 pub const POLL_ANY: u32 = u32::MAX;
 
@@ -240,6 +244,7 @@ impl Vcpu {
             blocked: AtomicBool::new(false),
             polling: AtomicU32::new(0),
             initialised: AtomicBool::new(false),
+            last_cpu: AtomicU32::new(NO_CPU),
             nmi_pending: AtomicBool::new(false),
             singleshot_ns: AtomicU64::new(0),
             period_ns: AtomicU64::new(0),

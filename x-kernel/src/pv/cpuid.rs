@@ -18,8 +18,9 @@ const PRESERVE_AD: u32 = 1;
 const HIDE_1C: u32 = 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 15 | 1 << 17 | 1 << 18 | 1 << 21 | 1 << 24 | OSXSAVE_1C;
 const OSXSAVE_1C: u32 = 1 << 27;
 const HYPERVISOR_1C: u32 = 1 << 31;
-/// Leaf 1 edx: VME, PSE, MTRR, PGE, PSE36, DS, ACPI, TM, PBE. Page sizes and global pages are the X-Kernel's.
-const HIDE_1D: u32 = 1 << 1 | 1 << 3 | 1 << 12 | 1 << 13 | 1 << 17 | 1 << 21 | 1 << 22 | 1 << 28 | 1 << 29 | 1 << 31;
+/// Leaf 1 edx: VME, PSE, MCE, MTRR, PGE, MCA, PSE36, DS, ACPI, TM, PBE. Page sizes, global pages and machine checks
+/// are the X-Kernel's.
+const HIDE_1D: u32 = 1 << 1 | 1 << 3 | 1 << 7 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 21 | 1 << 22 | 1 << 28 | 1 << 29 | 1 << 31;
 /// Leaf 7 ebx, what is offered: FSGSBASE, BMI1, AVX2, BMI2, ERMS, AVX512F/DQ/IFMA/CD/BW/VL, RDSEED, ADX, CLFLUSHOPT, CLWB, SHA.
 const SHOW_7B: u32 = 1 | 1 << 3 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 19 | 1 << 21 | 1 << 23 | 1 << 24 | 1 << 28 | 1 << 29 | 1 << 30 | 1 << 31;
 /// Leaf 7 ecx: AVX512-VBMI/VBMI2/VNNI/BITALG/VPOPCNTDQ, GFNI, VAES, VPCLMULQDQ.
@@ -29,7 +30,7 @@ const SHOW_7D: u32 = 1 << 4;
 /// 0x80000001 ecx: LAHF, ABM, SSE4A, misaligned SSE, 3DNow prefetch, XOP, FMA4, TBM.
 const SHOW_E1C: u32 = 1 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 11 | 1 << 16 | 1 << 21;
 /// 0x80000001 edx: PSE, MTRR, PGE, PSE36, 1 GiB pages, RDTSCP.
-const HIDE_E1D: u32 = 1 << 3 | 1 << 12 | 1 << 13 | 1 << 17 | 1 << 26 | 1 << 27;
+const HIDE_E1D: u32 = 1 << 3 | 1 << 7 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 26 | 1 << 27;
 
 /// eax, ebx, ecx, edx of a leaf.
 pub fn guest(vcpu: &Vcpu, state: &VcpuState, leaf: u32, sub: u32) -> [u32; 4] {

@@ -99,7 +99,7 @@ fn execute(regs: &mut GuestRegs, instruction: &Instruction, domain: &Arc<Domain>
         Mnemonic::Wbinvd | Mnemonic::Invd | Mnemonic::Cli | Mnemonic::Sti => {}
         Mnemonic::In => {
             let destination = instruction.op0_register();
-            gpr::write(regs, destination, gpr::mask(destination.size()))?;
+            gpr::write(regs, destination, gpr::mask(gpr::size(destination)?))?;
         }
         Mnemonic::Out => {}
         _ => return None,
@@ -113,7 +113,7 @@ fn move_cr(regs: &mut GuestRegs, instruction: &Instruction, domain: &Arc<Domain>
         return None;
     }
     let (to, from) = (instruction.op0_register(), instruction.op1_register());
-    if from.is_cr() {
+    if gpr::size(from).is_none() {
         let value = match from {
             Register::CR0 => CR0_SHOWN | if state.task_switched { CR0_TS } else { 0 },
             Register::CR2 => vcpu_info::cr2(vcpu),

@@ -15,7 +15,7 @@ use xen_abi::event_channel::{
     EVTCHNSTAT_virq, EvtchnAllocUnbound, EvtchnBindInterdomain, EvtchnBindIpi, EvtchnBindVcpu, EvtchnBindVirq, EvtchnClose, EvtchnReset, EvtchnSend,
     EvtchnStatus, EvtchnUnmask, VIRQ_CONSOLE,
 };
-use xen_abi::shared_info::{EVTCHN_MASK_OFFSET, EVTCHN_PENDING_OFFSET};
+use xen_abi::shared_info::offset;
 
 use super::hypercall::{Args, HcCx, HcResult, OK, Outcome};
 use super::vcpu_info;
@@ -46,23 +46,23 @@ fn word_at(base: usize, port: Port) -> usize {
 
 impl EventPage for Page<'_> {
     fn test_and_set_pending(&self, port: Port) -> bool {
-        self.window.test_and_set_bit(word_at(EVTCHN_PENDING_OFFSET, port), port.bit())
+        self.window.test_and_set_bit(word_at(offset::EVTCHN_PENDING, port), port.bit())
     }
 
     fn is_pending(&self, port: Port) -> bool {
-        self.window.test_bit(word_at(EVTCHN_PENDING_OFFSET, port), port.bit())
+        self.window.test_bit(word_at(offset::EVTCHN_PENDING, port), port.bit())
     }
 
     fn clear_pending(&self, port: Port) {
-        self.window.test_and_clear_bit(word_at(EVTCHN_PENDING_OFFSET, port), port.bit());
+        self.window.test_and_clear_bit(word_at(offset::EVTCHN_PENDING, port), port.bit());
     }
 
     fn is_masked(&self, port: Port) -> bool {
-        self.window.test_bit(word_at(EVTCHN_MASK_OFFSET, port), port.bit())
+        self.window.test_bit(word_at(offset::EVTCHN_MASK, port), port.bit())
     }
 
     fn test_and_clear_mask(&self, port: Port) -> bool {
-        self.window.test_and_clear_bit(word_at(EVTCHN_MASK_OFFSET, port), port.bit())
+        self.window.test_and_clear_bit(word_at(offset::EVTCHN_MASK, port), port.bit())
     }
 
     fn test_and_set_selector(&self, vcpu: u32, word: u32) -> bool {
@@ -89,8 +89,10 @@ fn act(domain: &Domain, port: u32, vcpu: u32, wake: Wake) {
     }
     if wake == Wake::Upcall
         && let Some(v) = domain.vcpu(vcpu)
-        && v.polling.load(Ordering::SeqCst) == 0
     {
+        // An upcall ends a poll for another port, too.
+        v.polling.store(0, Ordering::SeqCst);
+        v.poll_ns.store(0, Ordering::Relaxed);
         sched::wake(v);
     }
 }
@@ -313,19 +315,19 @@ fn status(domain: &Domain, op: &mut EvtchnStatus) -> Result<(), Errno> {
         PortState::Free => op.status = EVTCHNSTAT_closed,
         PortState::Unbound { remote } => {
             op.status = EVTCHNSTAT_unbound;
-            op.set_unbound_dom(remote.raw());
+            op.u0 = u32::from(remote.raw());
         }
         PortState::Interdomain { remote, port } => {
             op.status = EVTCHNSTAT_interdomain;
-            op.set_interdomain(remote.raw(), port.raw());
+            (op.u0, op.u1) = (u32::from(remote.raw()), port.raw());
         }
         PortState::Kernel { .. } => {
             op.status = EVTCHNSTAT_interdomain;
-            op.set_interdomain(0, 0);
+            (op.u0, op.u1) = (0, 0);
         }
         PortState::Virq { virq, .. } => {
             op.status = EVTCHNSTAT_virq;
-            op.set_virq(virq);
+            op.u0 = virq;
         }
         PortState::Ipi => op.status = EVTCHNSTAT_ipi,
     }

@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 
 use xen_abi::errno::Errno;
 
-use super::{callback, console, descriptor, evtchn, grant, iret, memory, misc, mmu, multicall, sched_op, timer, vcpu_op, version};
+use super::{callback, console, descriptor, evtchn, grant, iret, memory, misc, mmu, mmuext, multicall, sched_op, timer, vcpu_op, version};
 use crate::arch::x86_64::entry::GuestRegs;
 use crate::domain::Domain;
 use crate::domain::vcpu::{Vcpu, VcpuState};
@@ -111,7 +111,7 @@ hypercalls! {
     23, iret::iret;
     24, vcpu_op::vcpu_op;
     25, misc::set_segment_base;
-    26, mmu::mmuext_op;
+    26, mmuext::mmuext_op;
     29, sched_op::sched_op;
     30, callback::callback_op;
     32, evtchn::event_channel_op;

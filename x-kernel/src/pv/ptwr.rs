@@ -7,7 +7,7 @@
 
 use alloc::sync::Arc;
 
-use iced_x86::{Mnemonic, OpKind};
+use iced_x86::{Instruction, MemorySize, Mnemonic, OpKind};
 use pv_core::pt::Slot;
 
 use super::{fetch, gpr, mmu};
@@ -22,6 +22,11 @@ const ARITH: u64 = 0x8d5;
 const ZF: u64 = 1 << 6;
 const SF: u64 = 1 << 7;
 const PF: u64 = 1 << 2;
+
+/// Whether the memory operand is a quadword.
+fn eight_bytes(instruction: &Instruction) -> bool {
+    matches!(instruction.memory_size(), MemorySize::UInt64 | MemorySize::Int64)
+}
 
 /// Emulates the write at rip that faulted at `cr2`. False: not a page-table write, the fault is the guest's.
 pub fn emulate(regs: &mut GuestRegs, domain: &Arc<Domain>, state: &VcpuState, cr2: u64) -> bool {
@@ -42,10 +47,10 @@ fn attempt(regs: &mut GuestRegs, domain: &Arc<Domain>, state: &VcpuState, cr2: u
     }
     let slot = Slot::new(((cr2 >> 3) & 511) as u16)?;
     let instruction = fetch::instruction(regs.rip)?;
-    if instruction.op0_kind() != OpKind::Memory || instruction.memory_size().size() != 8 {
+    if instruction.op0_kind() != OpKind::Memory || !eight_bytes(&instruction) {
         return None;
     }
-    let old = FrameWindow::new(table)?.read_entry(slot);
+    let old = FrameWindow::new(table)?.read_u64_at(slot.index() * 8);
     let mut after = *regs;
     let mut flags = regs.rflags;
     let new = match instruction.mnemonic() {

@@ -25,7 +25,7 @@ const MAX_POLL_PORTS: u32 = 128;
 /// `-EFAULT`, `-EINVAL` for a bad port or too many, `-ENOSYS` for an unknown command.
 pub fn sched_op(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
     match args.u32::<0>() {
-        c if c == SCHEDOP_yield => sched::yield_now(cx.vcpu),
+        c if c == SCHEDOP_yield => sched::yield_now(),
         c if c == SCHEDOP_block => block(cx),
         c if c == SCHEDOP_shutdown => {
             let shutdown = args.ptr::<SchedShutdown, 1>().read()?;
@@ -49,7 +49,7 @@ pub fn sched_op(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
 /// `-ENOSYS` for an unknown command.
 pub fn sched_op_compat(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
     match args.u32::<0>() {
-        c if c == SCHEDOP_yield => sched::yield_now(cx.vcpu),
+        c if c == SCHEDOP_yield => sched::yield_now(),
         c if c == SCHEDOP_block => block(cx),
         c if c == SCHEDOP_shutdown => stop(cx, args.u32::<1>()),
         _ => return Err(Errno::ENOSYS),

@@ -145,3 +145,22 @@ pub fn move_info(domain: &Arc<Domain>, vcpu: &Vcpu, mfn: Mfn, offset: u32) -> Re
     super::evtchn::raise_all_again(vcpu);
     Ok(())
 }
+
+/// Gives back what a vCPU that will not run again holds: its tables, its roots, its `vcpu_info`. May be called again.
+pub fn tear_down(domain: &Arc<Domain>, vcpu: &Vcpu) {
+    let mut state = vcpu.state.lock();
+    {
+        let _mm = domain.mm.lock();
+        descriptor::release_gdt(domain, vcpu, &mut state);
+        descriptor::release_ldt(domain, vcpu, &mut state);
+    }
+    for root in [state.kernel_root.take(), state.user_root.take()].into_iter().flatten() {
+        mmu::give_base(domain, root);
+    }
+    let info = vcpu.info_maddr.swap(0, Ordering::AcqRel);
+    if info != 0 && info >> 12 != domain.shared_info.raw()
+        && let Some(mfn) = Mfn::new(info >> 12)
+    {
+        mmu::put_typed(mfn);
+    }
+}

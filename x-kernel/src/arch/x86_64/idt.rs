@@ -46,3 +46,10 @@ pub fn load() {
     // SAFETY: the table lives for ever and its gates lead to the entry code.
     unsafe { asm!("lidt [{}]", in(reg) &pointer, options(readonly, nostack, preserves_flags)) };
 }
+
+/// Resets the CPU: an exception with no table to look it up in.
+pub fn triple_fault() -> ! {
+    let none = [0u16; 5];
+    // SAFETY: the machine is to be reset; nothing runs after this.
+    unsafe { asm!("lidt [{}]", "ud2", in(reg) &none, options(noreturn)) }
+}

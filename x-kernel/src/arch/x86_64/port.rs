@@ -33,3 +33,12 @@ pub unsafe fn out32(port: u16, value: u32) {
     // SAFETY: the caller answers for the device.
     unsafe { asm!("out dx, eax", in("eax") value, in("dx") port, options(nomem, nostack, preserves_flags)) };
 }
+
+/// Writes a word to `port`.
+///
+/// # Safety
+/// The device there must be the caller's, and take the value without harm to memory.
+pub unsafe fn out16(port: u16, value: u16) {
+    // SAFETY: the caller's obligation.
+    unsafe { core::arch::asm!("out dx, ax", in("dx") port, in("ax") value, options(nomem, nostack, preserves_flags)) };
+}

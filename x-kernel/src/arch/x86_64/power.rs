@@ -35,3 +35,23 @@ pub fn stop(verdict: Verdict) -> ! {
     }
     cpu::halt()
 }
+
+/// Switches the machine off, as far as it can be told to without the firmware's own code: through the emulator's
+/// debug-exit device, else by the power-management port that the common emulators have; else it halts.
+pub fn off() -> ! {
+    if !ENABLED.load(Ordering::Relaxed) {
+        for (at, value) in [(0x604, 0x2000), (0xb004, 0x2000), (0x4004, 0x3400)] {
+            // SAFETY: the S5 request of QEMU's q35 and pc, Bochs and VirtualBox; elsewhere nothing listens there
+            // or the machine, which has no work left, stops in another way.
+            unsafe { port::out16(at, value) };
+        }
+    }
+    stop(Verdict::Success)
+}
+
+/// Resets the machine through the keyboard controller, else by a triple fault.
+pub fn reboot() -> ! {
+    // SAFETY: pulses the reset line (0xfe to the controller's command port).
+    unsafe { port::out8(0x64, 0xfe) };
+    super::idt::triple_fault()
+}

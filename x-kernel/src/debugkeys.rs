@@ -1,0 +1,68 @@
+//! Debug keys on the serial console: Ctrl-] and then a letter.
+//!
+//! Everything else that is typed goes to the domain that has the input.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use crate::arch::x86_64::serial;
+use crate::domain::{self, census, console};
+use crate::percpu;
+use crate::trace;
+
+/// Ctrl-]
+const PREFIX: u8 = 0x1d;
+/// Bytes taken from the line at a time, so that a flood of input does not keep guests from running.
+const BUDGET: usize = 64;
+
+static ARMED: AtomicBool = AtomicBool::new(false);
+
+/// Takes what has been typed.
+pub fn poll() {
+    for _ in 0..BUDGET {
+        let Some(byte) = serial::poll_byte() else { return };
+        if ARMED.swap(false, Ordering::Relaxed) {
+            command(byte);
+        } else if byte == PREFIX {
+            ARMED.store(true, Ordering::Relaxed);
+        } else {
+            console::input(byte);
+        }
+    }
+}
+
+fn command(key: u8) {
+    match key {
+        PREFIX | b'i' => console::switch_focus(),
+        b'd' => registers(),
+        b'q' => domain::for_each(|d| log::info!("{}", domain::Summary(d))),
+        b'f' => census::print(),
+        b'e' => event_channels(),
+        b't' => trace::dump(),
+        _ => log::info!(
+            "debug keys, after Ctrl-]: i input to the next domain, d registers, q domains, f frame census, e event channels, t trace, h help"
+        ),
+    }
+}
+
+/// The vCPU that runs here and where each vCPU was when it last entered.
+fn registers() {
+    let current = percpu::this().current();
+    log::info!("cpu {}: runs {:?}", percpu::this().id, current.map(|v| (v.domain().map(|d| d.id.raw()), v.id)));
+    domain::for_each(|d| {
+        for v in d.vcpus() {
+            if let Some(state) = v.state.try_lock() {
+                let r = &state.regs;
+                log::info!("domain {} vcpu {}: rip {:#x} rsp {:#x} rflags {:#x} kernel {}", d.id.raw(), v.id, r.rip, r.rsp, r.rflags, state.in_kernel);
+            }
+        }
+    });
+}
+
+/// Every port in use.
+fn event_channels() {
+    domain::for_each(|d| {
+        for (port, status) in d.events.lock().iter() {
+            log::info!("domain {} port {}: {:?} vcpu {}", d.id.raw(), port.raw(), status.state, status.vcpu);
+        }
+    });
+}

@@ -1,0 +1,269 @@
+//! The domain builder: from boot modules to a vCPU that may run. Answers to Xen's pv/dom0_build.c.
+//!
+//! The kernel is unpacked into a scratch buffer, its layout planned in pseudo-physical frames (see `layout`), the
+//! domain's memory allocated, and everything written through frame windows; last the L4 is pinned, so that the
+//! tables written here pass the same validation as a guest's own. A domain that cannot be built is one error
+//! line; the others are built all the same.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
+use arrayvec::{ArrayString, ArrayVec};
+use pv_core::bootline::{self, DomainLine, DomainPlan};
+use pv_core::evtchn::{Consumer, EvtchnTable};
+use pv_core::frame::{self, DomId, Level, Mfn};
+use pv_core::grant::{GrantTable, MapTrack};
+use xen_abi::shared_info::offset;
+
+use super::layout::Plan;
+use super::vcpu::{MAX_VCPUS, Vcpu};
+use super::{Domain, NewDomain, start_info};
+use crate::arch::x86_64::boot::BootInfo;
+use crate::arch::x86_64::entry::{GUEST_CS, GUEST_SS};
+use crate::mm::hyp_pt::PerDomain;
+use crate::mm::machine::machine;
+use crate::mm::modules::BootModule;
+use crate::mm::scratch::Scratch;
+use crate::mm::window::FrameWindow;
+use crate::mm::{frame_alloc, m2p};
+use crate::pv::{mmu, vcpu_info};
+use crate::sched;
+
+/// Frames kept back from a domain that takes all the rest: for the tables of other guests' making, exchanges, and
+/// the heap.
+const RESERVE_FRAMES: u64 = 16 << 8;
+/// Memory of a further domain whose line does not say.
+const DEFAULT_BYTES: u64 = 128 << 20;
+/// Shared grant frames of a domain, and mappings of others' grants.
+const GRANT_FRAMES: u32 = 32;
+const MAPPINGS: u32 = 4096;
+/// The weight of a domain whose line does not say.
+const DEFAULT_WEIGHT: u32 = 256;
+
+/// Why a domain was not built: one line for the log.
+pub type BuildError = ArrayString<160>;
+
+/// A [`BuildError`] from text.
+fn error(text: core::fmt::Arguments<'_>) -> BuildError {
+    let mut line = BuildError::new();
+    // A reason that is too long is cut, not lost.
+    let _ = core::fmt::Write::write_fmt(&mut line, text);
+    line
+}
+
+/// Builds every domain that the boot modules describe.
+pub fn boot_domains(info: &BootInfo) {
+    sched::init(1);
+    let mut plans = ArrayVec::<DomainPlan<'_>, 64>::new();
+    bootline::plan(info.modules.iter().map(|m| m.line.ok()), |plan| match plan {
+        Ok(plan) => drop(plans.try_push(plan)),
+        Err(refused) => log::error!("module {}: {}", refused.module, refused.why),
+    });
+    // Those that name their size first: the one that takes the rest comes last.
+    let order = plans.iter().enumerate().filter(|(_, p)| p.line.mem.is_some()).chain(plans.iter().enumerate().filter(|(_, p)| p.line.mem.is_none()));
+    for (index, plan) in order {
+        let Some(id) = u16::try_from(index).ok().and_then(|i| i.checked_add(1)) else { return };
+        match build(info, plan, DomId::new(id), index == 0) {
+            Ok(domain) => log::info!("domain {id} ({}): {} MiB, {} vcpus, weight {}", domain.name, domain.max_pages.load(Ordering::Relaxed) >> 8, domain.vcpus().len(), domain.weight),
+            Err(why) => log::error!("domain {id} is not built: {why}"),
+        }
+    }
+    if super::count() == 0 {
+        log::error!("no domain to run");
+    }
+}
+
+/// Takes boot module `index`.
+fn module(info: &BootInfo, index: usize) -> Result<BootModule, BuildError> {
+    let m = info.modules.get(index).ok_or_else(|| error(format_args!("module {index} is missing")))?;
+    BootModule::take(m.start, m.end.saturating_sub(m.start)).ok_or_else(|| error(format_args!("module {index} cannot be read")))
+}
+
+/// A domain's memory while it is built: which machine frame each pseudo-physical one is.
+pub struct Memory {
+    /// Consecutive pieces: first machine frame, frames.
+    extents: Vec<(Mfn, u64)>,
+}
+
+impl Memory {
+    /// The machine frame of `pfn`.
+    pub fn mfn(&self, pfn: u64) -> Option<Mfn> {
+        let mut first = 0u64;
+        for &(mfn, len) in &self.extents {
+            if let Some(within) = pfn.checked_sub(first).filter(|&w| w < len) {
+                return mfn.checked_add(within);
+            }
+            first = first.checked_add(len)?;
+        }
+        None
+    }
+
+    /// Writes `bytes` from byte address `at` of the pseudo-physical memory.
+    pub fn write(&self, at: u64, mut bytes: &[u8]) -> Option<()> {
+        let mut at = at;
+        while !bytes.is_empty() {
+            let offset = (at & 0xfff) as usize;
+            let n = bytes.len().min(4096 - offset);
+            let (now, rest) = bytes.split_at_checked(n)?;
+            FrameWindow::new(self.mfn(at >> 12)?)?.copy_out(offset, now);
+            bytes = rest;
+            at = at.checked_add(n as u64)?;
+        }
+        Some(())
+    }
+}
+
+/// Allocates the domain's frames, in pieces as large as can be had.
+fn populate(domain: &Domain, pages: u64) -> Option<Memory> {
+    let mut memory = Memory { extents: Vec::new() };
+    let mut left = pages;
+    let mut pfn = 0u64;
+    while left > 0 {
+        let mut order = left.ilog2().min(9);
+        let mfn = loop {
+            match super::memory::take_more(domain, order) {
+                Ok(mfn) => break mfn,
+                Err(_) if order > 0 => order -= 1,
+                Err(_) => return None,
+            }
+        };
+        memory.extents.try_reserve(1).ok()?;
+        memory.extents.push((mfn, 1 << order));
+        for k in 0..1u64 << order {
+            if let (Some(m), Some(p)) = (mfn.checked_add(k), pv_core::frame::Pfn::new(pfn + k)) {
+                let _ = m2p::set(m, p);
+            }
+        }
+        pfn += 1 << order;
+        left -= 1 << order;
+    }
+    Some(memory)
+}
+
+/// Unpacks the kernel if it is packed.
+fn unpack(bytes: &[u8]) -> Result<Option<Scratch>, BuildError> {
+    match dom_image::open(bytes).map_err(|e| error(format_args!("kernel: {e}")))? {
+        dom_image::Payload::Elf(_) => Ok(None),
+        dom_image::Payload::Xz(packed, size) => {
+            let mut out = Scratch::new(size).ok_or_else(|| error(format_args!("kernel: no memory to unpack {size} bytes")))?;
+            dom_image::unxz(packed, out.bytes_mut()).map_err(|e| error(format_args!("kernel: {e}")))?;
+            Ok(Some(out))
+        }
+    }
+}
+
+/// Builds one domain.
+fn build(info: &BootInfo, plan: &DomainPlan<'_>, id: DomId, initial: bool) -> Result<Arc<Domain>, BuildError> {
+    let kernel_module = module(info, plan.kernel)?;
+    let initrd = plan.initrd.map(|i| module(info, i)).transpose()?;
+    let unpacked = unpack(kernel_module.bytes())?;
+    let elf = match (&unpacked, dom_image::open(kernel_module.bytes())) {
+        (Some(scratch), _) => scratch.bytes(),
+        (None, Ok(dom_image::Payload::Elf(elf))) => elf,
+        _ => return Err(error(format_args!("kernel: not an ELF image"))),
+    };
+    let kernel = dom_image::parse(elf).map_err(|e| error(format_args!("kernel: {e}")))?;
+    let domain = create(&plan.line, id, initial)?;
+    let pages = domain.max_pages.load(Ordering::Relaxed);
+    let initrd_bytes = initrd.as_ref().map_or(&[][..], BootModule::bytes);
+    let layout = Plan::new(&kernel, initrd_bytes.len() as u64, pages, initial).map_err(|e| error(format_args!("{e}")))?;
+    let fill = || -> Option<Mfn> {
+        let memory = populate(&domain, pages)?;
+        for s in &kernel.segs {
+            memory.write(s.vaddr.wrapping_sub(kernel.virt_base), elf.get(s.off..s.off.checked_add(s.filesz)?)?)?;
+        }
+        memory.write(layout.initrd_pfn << 12, initrd_bytes)?;
+        layout.write_p2m(&memory, pages)?;
+        layout.write_tables(&memory)?;
+        start_info::write(&domain, &layout, &memory, initrd_bytes.len() as u64, plan.line.cmdline)?;
+        if let Some(va) = kernel.hypercall_page {
+            memory.write(va.wrapping_sub(kernel.virt_base), &start_info::hypercall_page())?;
+        }
+        memory.mfn(layout.root_pfn)
+    };
+    let root = fill().ok_or_else(|| error(format_args!("no memory for {} MiB", pages >> 8)));
+    let started = root.and_then(|root| start(&domain, root, &layout, kernel.entry));
+    if let Err(why) = started {
+        domain.stop(super::StopReason::Crash);
+        return Err(why);
+    }
+    Ok(domain)
+}
+
+/// Makes the domain and its vCPUs, all of them down, and enters it into the list.
+fn create(line: &DomainLine<'_>, id: DomId, initial: bool) -> Result<Arc<Domain>, BuildError> {
+    let none = |what: &str| error(format_args!("no memory for its {what}"));
+    let vcpus = line.vcpus.unwrap_or(1).min(MAX_VCPUS as u32);
+    let free = frame_alloc::free_frames();
+    let pages = match line.mem {
+        Some(bytes) => bytes >> 12,
+        None if initial => free.saturating_sub(RESERVE_FRAMES + free / 64),
+        None => DEFAULT_BYTES >> 12,
+    };
+    if pages > free {
+        return Err(error(format_args!("it wants {} MiB, the machine has {} MiB left", pages >> 8, free >> 8)));
+    }
+    let mut name = ArrayString::new();
+    match line.name {
+        Some(given) => drop(name.try_push_str(given)),
+        None => drop(core::fmt::Write::write_fmt(&mut name, format_args!("d{}", id.raw()))),
+    }
+    let shared_info = frame_alloc::alloc_zeroed(0).ok_or_else(|| none("shared page"))?;
+    let domain = Arc::new(Domain::new(NewDomain {
+        id,
+        name,
+        initial,
+        max_pages: pages,
+        weight: line.weight.unwrap_or(DEFAULT_WEIGHT),
+        shared_info,
+        area: PerDomain::new().ok_or_else(|| none("descriptor tables"))?,
+        events: EvtchnTable::new(id, vcpus).map_err(|_| none("event channels"))?,
+        grants: GrantTable::new(id, GRANT_FRAMES).map_err(|_| none("grant table"))?,
+        maptrack: MapTrack::new(MAPPINGS).map_err(|_| none("grant mappings"))?,
+    }));
+    frame::share(machine(), shared_info, id);
+    let mut list = ArrayVec::new();
+    for number in 0..vcpus {
+        let info = shared_info.maddr().raw() | (offset::VCPU_INFO + number as usize * offset::VCPU_INFO_STRIDE) as u64;
+        let key = sched::free_key().ok_or_else(|| none("vCPUs"))?;
+        let vcpu = Vcpu::new(&Arc::downgrade(&domain), number, key, info).ok_or_else(|| none("vCPUs"))?;
+        if !sched::add(&vcpu, domain.weight) {
+            return Err(none("vCPUs"));
+        }
+        vcpu_info::set_upcall_mask(&vcpu, 1);
+        let _ = list.try_push(vcpu);
+    }
+    let _ = domain.vcpus.set(list);
+    if !super::insert(domain.clone()) {
+        return Err(error(format_args!("there are too many domains")));
+    }
+    Ok(domain)
+}
+
+/// Gives vCPU 0 its first state and lets it run.
+fn start(domain: &Arc<Domain>, root: Mfn, layout: &Plan, entry: u64) -> Result<(), BuildError> {
+    mmu::pin(domain, root, Level::L4).map_err(|e| error(format_args!("its first page tables are refused: {}", e.name())))?;
+    mmu::take_base(domain, root).map_err(|e| error(format_args!("its first page tables are refused: {}", e.name())))?;
+    let vcpu = domain.vcpu(0).ok_or_else(|| error(format_args!("it has no vCPU")))?;
+    {
+        let mut state = vcpu.state.lock();
+        state.kernel_root = Some(root);
+        state.kernel_sp = layout.stack_va;
+        state.regs.rip = entry;
+        state.regs.rsi = layout.start_info_va;
+        state.regs.rsp = layout.stack_va;
+        state.regs.cs = u64::from(GUEST_CS);
+        state.regs.ss = u64::from(GUEST_SS);
+        state.regs.sanitise();
+    }
+    vcpu.initialised.store(true, Ordering::Release);
+    vcpu.online.store(true, Ordering::Release);
+    sched::wake(vcpu);
+    Ok(())
+}
+
+/// Gives a domain with a console ring its end of it.
+pub fn console_port(domain: &Domain) -> Option<u32> {
+    domain.events.lock().alloc_kernel(Consumer::Console).ok().map(|p| p.raw())
+}

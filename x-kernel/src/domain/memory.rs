@@ -1,0 +1,88 @@
+//! A domain's frames: giving it some, taking them back.
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use pv_core::frame::{self, Mfn};
+use xen_abi::errno::Errno;
+
+use super::Domain;
+use crate::mm::machine::{flush_domain, machine};
+use crate::mm::{frame_alloc, m2p};
+
+/// Accounts for `n` more pages, or refuses.
+fn charge(domain: &Domain, n: u64) -> Result<(), Errno> {
+    let max = domain.max_pages.load(Ordering::Relaxed);
+    domain
+        .pages
+        .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| now.checked_add(n).filter(|&sum| sum <= max))
+        .map(|_| ())
+        .map_err(|_| Errno::ENOMEM)
+}
+
+/// Makes `2^order` frames from `mfn`, which nobody owns, the domain's. They have been accounted for.
+fn enlist(domain: &Domain, mfn: Mfn, order: u32) {
+    let mut list = domain.page_list.lock();
+    for k in 0..1u64 << order {
+        if let Some(m) = mfn.checked_add(k) {
+            frame::assign(machine(), m, domain.id, &mut list);
+        }
+    }
+}
+
+/// Allocates `2^order` zeroed frames for the domain and returns the first.
+///
+/// # Errors
+/// `-ENOMEM` over its limit or when the machine has none.
+pub fn take_more(domain: &Domain, order: u32) -> Result<Mfn, Errno> {
+    let n = 1u64 << order;
+    charge(domain, n)?;
+    let Some(mfn) = frame_alloc::alloc_zeroed(order) else {
+        domain.pages.fetch_sub(n, Ordering::AcqRel);
+        return Err(Errno::ENOMEM);
+    };
+    enlist(domain, mfn, order);
+    Ok(mfn)
+}
+
+/// Makes an extent that the caller has allocated the domain's.
+///
+/// # Errors
+/// `-ENOMEM` over its limit; the extent is freed then.
+pub fn adopt(domain: &Domain, mfn: Mfn, order: u32) -> Result<(), Errno> {
+    if let Err(errno) = charge(domain, 1 << order) {
+        frame_alloc::free(mfn, order);
+        return Err(errno);
+    }
+    enlist(domain, mfn, order);
+    Ok(())
+}
+
+/// Keeps the first `keep` frames of an extent for the domain and frees the others.
+pub fn keep_part(domain: &Domain, mfn: Mfn, keep: u64, order: u32) {
+    for k in 0..1u64 << order {
+        let Some(m) = mfn.checked_add(k) else { return };
+        if k >= keep || adopt(domain, m, 0).is_err() {
+            if k >= keep {
+                frame_alloc::free(m, 0);
+            }
+        }
+    }
+}
+
+/// Takes one frame from the domain: it must own it and nothing may use it (XSA-252: no implicit unpin).
+///
+/// # Errors
+/// `-EINVAL`.
+pub fn give_back(domain: &Arc<Domain>, mfn: Mfn) -> Result<(), Errno> {
+    {
+        let mut list = domain.page_list.lock();
+        frame::steal(machine(), mfn, domain.id, &mut list).map_err(|_| Errno::EINVAL)?;
+    }
+    // Nobody else may have the frame while a CPU can still reach it.
+    flush_domain(domain);
+    domain.pages.fetch_sub(1, Ordering::AcqRel);
+    m2p::invalidate(mfn);
+    frame_alloc::free(mfn, 0);
+    Ok(())
+}

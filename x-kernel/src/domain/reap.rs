@@ -1,0 +1,117 @@
+//! Taking a dead domain apart, in bounded steps between other domains' turns.
+//!
+//! Order matters: vCPUs first (nothing of the domain runs), then event channels and grants (nobody else points at it),
+//! then page tables and frames, and last what the X-Kernel holds for it. The census at the end must find nothing.
+
+use alloc::sync::Arc;
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use pv_core::frame;
+
+use super::{Domain, StopReason, census, console};
+use crate::arch::x86_64::{power, tlb};
+use crate::mm::machine::machine;
+use crate::mm::{frame_alloc, m2p};
+use crate::percpu::PerCpu;
+use crate::pv::{evtchn, grant, vcpu_context};
+use crate::{sched, stats};
+
+/// Ports or mappings handled in one step.
+const BUDGET: u32 = 64;
+
+/// Set while a domain waits to be taken apart, so that the way to a guest costs one load when none does.
+static WORK: AtomicBool = AtomicBool::new(false);
+
+/// A domain has died.
+pub fn announce() {
+    WORK.store(true, Ordering::Release);
+}
+
+/// Whether there is anything to do.
+pub fn pending() -> bool {
+    WORK.load(Ordering::Acquire)
+}
+
+/// Does a bounded part of the work. Returns whether the scheduler should run, because the current vCPU's domain is
+/// the one that goes.
+pub fn step(cpu: &PerCpu) -> bool {
+    if !pending() {
+        return false;
+    }
+    let Some(domain) = super::first_dying() else {
+        WORK.store(false, Ordering::Release);
+        return false;
+    };
+    if cpu.current().and_then(|v| v.domain()).is_some_and(|d| Arc::ptr_eq(&d, &domain)) {
+        return true;
+    }
+    advance(&domain);
+    false
+}
+
+/// The next bounded part of taking `domain` apart.
+fn advance(domain: &Arc<Domain>) {
+    for vcpu in domain.vcpus() {
+        vcpu_context::tear_down(domain, vcpu);
+    }
+    if !evtchn::close_some(domain, BUDGET) || !release_mappings(domain) {
+        return;
+    }
+    // Others may still have this domain's frames mapped: those frames stay until they let go.
+    if frame::relinquish(machine(), domain.id, &mut domain.page_list.lock(), |mfn| {
+        m2p::invalidate(mfn);
+        domain.pages.fetch_sub(1, Ordering::AcqRel);
+        frame_alloc::free(mfn, 0);
+    })
+    .is_err()
+    {
+        return;
+    }
+    finish(domain);
+}
+
+/// Gives back some of what the domain has mapped of others; whether none is left.
+fn release_mappings(domain: &Arc<Domain>) -> bool {
+    let mut batch = arrayvec::ArrayVec::<_, { BUDGET as usize }>::new();
+    let done = domain.maptrack.lock().release_some(BUDGET, |mapping| {
+        let _ = batch.try_push(mapping);
+    });
+    for mapping in batch {
+        grant::release(domain.id, &mapping, mapping.parts);
+    }
+    done
+}
+
+/// Everything is given back: frees the last frames, takes the census, forgets the domain.
+fn finish(domain: &Arc<Domain>) {
+    console::flush(domain);
+    loop {
+        let frame = match domain.grants.lock().take_frame() {
+            Ok(Some(frame)) => frame,
+            Ok(None) => break,
+            // Still in use by a neighbour that has mapped through it.
+            Err(_) => return,
+        };
+        frame::unshare(machine(), frame);
+        frame_alloc::free(frame, 0);
+    }
+    tlb::flush_mask(tlb::online_mask(), tlb::Scope::Global);
+    for vcpu in domain.vcpus() {
+        sched::remove(vcpu);
+    }
+    stats::record(domain);
+    census::of_dead(domain);
+    let reason = domain.stop_reason();
+    frame::unshare(machine(), domain.shared_info);
+    frame_alloc::free(domain.shared_info, 0);
+    super::remove(domain.id);
+    log::info!("domain {} ({}): gone", domain.id.raw(), domain.name);
+    if super::count() == 0 {
+        stats::print();
+        match reason {
+            Some(StopReason::Reboot) => power::reboot(),
+            _ => power::off(),
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! Guest-facing.
+pub mod bounce; pub mod callback; pub mod console; pub mod cpuid; pub mod descriptor; pub mod emulate; pub mod evtchn; pub mod fetch; pub mod gpr; pub mod grant; pub mod hypercall; pub mod iret; pub mod memory; pub mod memory_exchange; pub mod misc; pub mod mmu; pub mod mmuext; pub mod msr; pub mod multicall; pub mod ptwr; pub mod sched_op; pub mod timer; pub mod traps; pub mod vcpu_context; pub mod vcpu_info; pub mod vcpu_op; pub mod version;

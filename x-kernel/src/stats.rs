@@ -1,0 +1,59 @@
+//! The counters as JSON, for whoever started the machine with `stats=com2`.
+//!
+//! Each domain's record is kept when it dies; all are written out when the machine stops.
+
+use alloc::string::String;
+use core::fmt::Write;
+
+use crate::arch::x86_64::{serial, tsc};
+use crate::domain::Domain;
+use crate::mm::{frame_alloc, heap};
+use crate::percpu;
+use crate::sync::SpinLock;
+
+static RECORDS: SpinLock<String> = SpinLock::new(String::new());
+
+/// Keeps the record of a domain that has died.
+pub fn record(domain: &Domain) {
+    if !serial::has_stats() {
+        return;
+    }
+    let mut out = RECORDS.lock();
+    if !out.is_empty() {
+        out.push(',');
+    }
+    // Writing to a String fails only by running out of memory, which the allocator answers for.
+    let _ = write!(out, "{{\"domid\":{},\"name\":\"{}\",\"stop\":\"{:?}\",\"hypercalls\":{{", domain.id.raw(), domain.name, domain.stop_reason());
+    let mut first = true;
+    for (nr, counter) in domain.counters.hypercalls.iter().enumerate() {
+        if counter.get() != 0 {
+            let _ = write!(out, "{}\"{}\":{}", if first { "" } else { "," }, xen_abi::hypercall::name(nr as u64), counter.get());
+            first = false;
+        }
+    }
+    out.push('}');
+    domain.counters.each(|name, value| {
+        let _ = write!(out, ",\"{name}\":{value}");
+    });
+    let alive = tsc::now_ns().saturating_sub(domain.created_ns);
+    let _ = write!(out, ",\"alive_ns\":{alive},\"abom\":{{\"patched\":0,\"refused\":{{}}}},\"syscalls\":{{\"trap\":{},\"call\":0}}}}", domain.counters.syscalls_trap.get());
+}
+
+/// Writes everything to COM2, one JSON object on one line.
+pub fn print() {
+    if !serial::has_stats() {
+        return;
+    }
+    let cpu = percpu::this();
+    serial::write_stats(format_args!(
+        "{{\"domains\":[{}],\"cpu\":{{\"cr3_loads\":{},\"switches\":{},\"interrupts\":{}}},\"time_ns\":{},\"memory\":{{\"frames\":{},\"free\":{},\"heap_bytes\":{}}}}}\n",
+        RECORDS.lock().as_str(),
+        cpu.counters.cr3_loads.get(),
+        cpu.counters.switches.get(),
+        cpu.counters.interrupts.get(),
+        tsc::now_ns(),
+        frame_alloc::total_frames(),
+        frame_alloc::free_frames(),
+        heap::stats().used_bytes,
+    ));
+}
