@@ -49,12 +49,8 @@ impl Buddy {
         self.free.get_mut(order as usize)
     }
 
-    /// Takes the lowest block among the smallest that are large enough; the rest of a larger one stays free.
-    pub fn alloc(&mut self, order: u32) -> Option<usize> {
-        self.alloc_below(order, usize::MAX)
-    }
-
-    /// As [`Buddy::alloc`], of the blocks that end at or below frame `limit`.
+    /// Takes the lowest block that ends at or below frame `limit`, among the smallest that are large enough; the rest
+    /// of a larger one stays free.
     pub fn alloc_below(&mut self, order: u32, limit: usize) -> Option<usize> {
         let fits = |o: u32, block: usize| (block << o).checked_add(1 << order).is_some_and(|end| end <= limit);
         let lowest = |o: u32| self.free.get(o as usize)?.first().filter(|&block| fits(o, block));

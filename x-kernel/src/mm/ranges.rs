@@ -75,11 +75,6 @@ impl RangeSet {
         &self.0
     }
 
-    /// Whether `frame` is in the set.
-    pub fn contains(&self, frame: u64) -> bool {
-        self.0.iter().any(|range| range.contains(frame))
-    }
-
     /// The frame after the last in the set.
     pub fn end(&self) -> u64 {
         self.0.last().map_or(0, |range| range.end)
