@@ -1,4 +1,5 @@
-//! Memory for the tables that must exist before the frame allocator: first fit from what nothing else has.
+//! Memory for the tables that must exist before the frame allocator: from the top of what nothing else has, so that
+//! memory with short addresses stays for those who need it.
 
 // UNSAFETY: zeroes fresh frames through the direct map.
 #![expect(unsafe_code, reason = "zeroes fresh frames")]
@@ -27,7 +28,7 @@ impl BootAlloc {
 
     /// Takes `frames` consecutive frames at a multiple of `align` frames; their machine address.
     pub(super) fn take(&mut self, frames: u64, align: u64) -> Option<u64> {
-        let found: FrameRange = self.free.first_fit(frames, align, self.limit)?;
+        let found: FrameRange = self.free.last_fit(frames, align, self.limit)?;
         self.free.remove(found).then_some(found.start << FRAME_SHIFT)
     }
 

@@ -121,12 +121,11 @@ impl RangeSet {
         all
     }
 
-    /// The first place for `frames` consecutive frames, a multiple of `align`, below `limit`.
-    pub fn first_fit(&self, frames: u64, align: u64, limit: u64) -> Option<FrameRange> {
-        self.0.iter().find_map(|range| {
-            let start = range.start.checked_next_multiple_of(align.max(1))?;
-            let end = start.checked_add(frames)?;
-            (end <= range.end.min(limit)).then_some(FrameRange::new(start, end))
+    /// The last place for `frames` consecutive frames, beginning at a multiple of `align` (a power of two), below `limit`.
+    pub fn last_fit(&self, frames: u64, align: u64, limit: u64) -> Option<FrameRange> {
+        self.0.iter().rev().find_map(|range| {
+            let start = range.end.min(limit).checked_sub(frames)? & !align.wrapping_sub(1);
+            (start >= range.start).then(|| FrameRange::new(start, start.saturating_add(frames)))
         })
     }
 }

@@ -67,8 +67,8 @@ selftest! {
 selftest! {
     /// Memory for short addresses is below them, or refused.
     fn low_memory_is_low() {
-        let low = some!(frame_alloc::alloc_below(3, 24));
-        ensure!(low.raw() + 8 <= 1 << 12);
+        let low = some!(frame_alloc::alloc_below(3, 25));
+        ensure!(low.raw() + 8 <= 1 << 13);
         frame_alloc::free(low, 3);
         for bits in [0, 1, 12, 20] {
             ensure!(frame_alloc::alloc_below(0, bits).is_none());
