@@ -11,9 +11,11 @@ extern crate alloc;
 extern crate std;
 
 pub mod bootline;
+pub mod descriptor;
 pub mod evtchn;
 pub mod frame;
 pub mod grant;
 pub mod mb2;
+pub mod pt;
 pub mod sched;
 pub mod timerq;
