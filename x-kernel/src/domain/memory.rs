@@ -22,10 +22,9 @@ fn charge(domain: &Domain, n: u64) -> Result<(), Errno> {
 
 /// Makes `2^order` frames from `mfn`, which nobody owns, the domain's. They have been accounted for.
 fn enlist(domain: &Domain, mfn: Mfn, order: u32) {
-    let mut list = domain.page_list.lock();
     for k in 0..1u64 << order {
         if let Some(m) = mfn.checked_add(k) {
-            frame::assign(machine(), m, domain.id, &mut list);
+            frame::assign(machine(), m, domain.id);
         }
     }
 }
@@ -75,10 +74,7 @@ pub fn keep_part(domain: &Domain, mfn: Mfn, keep: u64, order: u32) {
 /// # Errors
 /// `-EINVAL`.
 pub fn give_back(domain: &Arc<Domain>, mfn: Mfn) -> Result<(), Errno> {
-    {
-        let mut list = domain.page_list.lock();
-        frame::steal(machine(), mfn, domain.id, &mut list).map_err(|_| Errno::EINVAL)?;
-    }
+    frame::steal(machine(), mfn, domain.id).map_err(|_| Errno::EINVAL)?;
     // Nobody else may have the frame while a CPU can still reach it.
     flush_domain(domain);
     domain.pages.fetch_sub(1, Ordering::AcqRel);

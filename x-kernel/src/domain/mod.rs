@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arrayvec::{ArrayString, ArrayVec};
 use pv_core::evtchn::EvtchnTable;
-use pv_core::frame::{DomId, Mfn, PageList};
+use pv_core::frame::{DomId, Mfn, Pending, Relinquish};
 use pv_core::grant::{GrantTable, MapTrack};
 
 use crate::arch::x86_64::tlb::CpuMask;
@@ -58,10 +58,12 @@ pub struct Domain {
     pub max_pages: AtomicU64,
     /// The frames that it owns.
     pub pages: AtomicU64,
-    /// Those frames. Level: page list.
-    pub page_list: SpinLock<PageList>,
-    /// Serialises changes of its page tables and descriptor tables.
-    pub mm: SpinLock<()>,
+    /// Serialises changes of its page tables and descriptor tables; holds the tables that are to be undone.
+    pub mm: SpinLock<Pending>,
+    /// How far taking its frames back has come.
+    pub relinquish: SpinLock<Relinquish>,
+    /// Frames that are free once every CPU has forgotten them.
+    pub freeing: SpinLock<ArrayVec<Mfn, 256>>,
     /// Its vCPUs, by number.
     pub vcpus: InitOnce<ArrayVec<Arc<Vcpu>, { vcpu::MAX_VCPUS }>>,
     /// The frame of `shared_info`.
@@ -127,8 +129,9 @@ impl Domain {
             initial: new.initial,
             max_pages: AtomicU64::new(new.max_pages),
             pages: AtomicU64::new(0),
-            page_list: SpinLock::new(PageList::new()),
-            mm: SpinLock::new(()),
+            mm: SpinLock::new(Pending::new()),
+            relinquish: SpinLock::new(Relinquish::new()),
+            freeing: SpinLock::new(ArrayVec::new()),
             vcpus: InitOnce::new(),
             shared_info: new.shared_info,
             area: SpinLock::new(new.area),

@@ -59,16 +59,26 @@ fn advance(domain: &Arc<Domain>) {
         return;
     }
     // Others may still have this domain's frames mapped: those frames stay until they let go.
-    if frame::relinquish(machine(), domain.id, &mut domain.page_list.lock(), |mfn| {
-        m2p::invalidate(mfn);
-        domain.pages.fetch_sub(1, Ordering::AcqRel);
-        frame_alloc::free(mfn, 0);
-    })
-    .is_err()
-    {
+    let relinquished = frame::relinquish(machine(), &mut domain.mm.lock(), domain.id, &mut domain.relinquish.lock());
+    free_batch(domain);
+    if relinquished.is_err() {
         return;
     }
     finish(domain);
+}
+
+/// Frees the frames that were waiting for a flush: nothing maps them any more, but a CPU may remember them.
+pub fn free_batch(domain: &Domain) {
+    let batch = core::mem::take(&mut *domain.freeing.lock());
+    if batch.is_empty() {
+        return;
+    }
+    tlb::flush_mask(tlb::online_mask(), tlb::Scope::Global);
+    for mfn in batch {
+        m2p::invalidate(mfn);
+        domain.pages.fetch_sub(1, Ordering::AcqRel);
+        frame_alloc::free(mfn, 0);
+    }
 }
 
 /// Gives back some of what the domain has mapped of others; whether none is left.

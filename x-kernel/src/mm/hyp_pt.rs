@@ -162,6 +162,17 @@ pub fn install_hypervisor_slots(l4: Mfn, perdomain: Option<Mfn>) -> bool {
     true
 }
 
+/// Clears slots 256..=271 of a frame that is no guest's L4 table any more, so that a guest cannot read them. False if
+/// it cannot be reached.
+#[must_use]
+pub fn clear_hypervisor_slots(l4: Mfn) -> bool {
+    let Some(window) = FrameWindow::new(l4) else { return false };
+    for index in FIRST_SLOT..=LAST_SLOT {
+        window.write_u64_at(index.wrapping_mul(8), 0);
+    }
+    true
+}
+
 /// Shows every page that the X-Kernel maps for itself to `visit`, for checks.
 pub fn walk(visit: &mut dyn FnMut(Leaf)) {
     let _guard = FIXMAP_NEXT.lock();

@@ -9,9 +9,9 @@ use pv_core::frame::{self, DomId, FrameInfo, Mfn};
 use pv_core::pt::Slot;
 
 use super::window::FrameWindow;
-use super::{frame_alloc, frame_table, hyp_pt, m2p};
+use super::{frame_table, hyp_pt};
 use crate::arch::x86_64::tlb::{self, CpuMask, Scope};
-use crate::domain::{self, Domain};
+use crate::domain::{self, Domain, reap};
 use crate::sched;
 
 /// This machine.
@@ -58,24 +58,34 @@ impl frame::Machine for XMachine {
         debug_assert!(installed, "an L4 table of a guest cannot be reached");
     }
 
-    /// A frame of `owner` is about to be relied on as another type (XSA-401: its count has moved already): every CPU
-    /// that may hold writable translations of it forgets them. A domain that is not found is flushed everywhere.
-    fn flush_stale(&self, owner: DomId) {
-        match domain::find(owner) {
-            Some(domain) => flush_domain(&domain),
-            None => tlb::flush_mask(tlb::online_mask(), Scope::Global),
-        }
+    /// A frame is about to be relied on as another type (XSA-401: its count has moved already): every CPU that may hold
+    /// writable translations of it forgets them. Not only the owner's: a neighbour that had the frame by a grant may
+    /// have dropped its entry without a flush.
+    fn flush_stale(&self, _owner: DomId) {
+        tlb::flush_mask(tlb::online_mask(), Scope::Global);
     }
 
     fn preempt(&self) -> bool {
         sched::preempt_pending()
     }
 
-    /// The last count of a frame that its owner has given up is gone: nothing maps it any more.
+    fn clear_hypervisor_slots(&self, l4: Mfn) {
+        let cleared = hyp_pt::clear_hypervisor_slots(l4);
+        debug_assert!(cleared, "an L4 table of a guest cannot be reached");
+    }
+
+    /// The last reference to a frame of a domain that is being taken apart is gone. It waits for a flush of every CPU,
+    /// because a neighbour that had it mapped may still remember it, and one flush serves many frames.
     fn freed(&self, mfn: Mfn, owner: DomId) {
-        self.flush_stale(owner);
-        m2p::invalidate(mfn);
-        frame_alloc::free(mfn, 0);
+        let Some(domain) = domain::find(owner) else {
+            log::error!("mfn {:#x} of domain {}, which is gone, is lost", mfn.raw(), owner.raw());
+            return;
+        };
+        let full = domain.freeing.lock().is_full();
+        if full {
+            reap::free_batch(&domain);
+        }
+        let _ = domain.freeing.lock().try_push(mfn);
     }
 
     fn max_mfn(&self) -> u64 {

@@ -15,6 +15,7 @@ use xen_abi::memory::{
 };
 
 use super::hypercall::{Args, HcCx, HcResult, OK, Outcome};
+use super::mmu;
 use crate::domain::memory;
 use crate::domain::{self, Domain};
 use crate::mm::guest_access::GuestPtr;
@@ -34,6 +35,11 @@ const E820_RAM: u32 = 1;
 /// # Errors
 /// `-EFAULT`, `-ESRCH`, `-EPERM` for another domain's memory, `-EINVAL` for sizes out of range, `-ENOSYS`.
 pub fn memory_op(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
+    // A page table that is not in use any more still refers to frames, and is one itself.
+    match mmu::settle(cx.domain) {
+        Err(Errno::ERESTART) => return Ok(Outcome::Preempted),
+        settled => settled?,
+    }
     let raw = args.u32::<0>();
     let (command, done) = (raw & COMMAND_MASK, u64::from(raw >> EXTENT_SHIFT));
     match command {

@@ -7,7 +7,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
-use pv_core::frame::{self, DomId, FrameKind, Level, Mfn, Pfn};
+use pv_core::frame::{self, DomId, Level, Mfn, Pfn};
 use pv_core::grant::GrantError;
 use pv_core::pt::{self, Slot};
 use xen_abi::errno::Errno;
@@ -122,9 +122,8 @@ fn one_update(domain: &Arc<Domain>, owner: DomId, request: &MmuUpdate) -> Result
 
 /// Changes one entry of a table, or eight bytes of a frame that is plain memory.
 fn update_entry(domain: &Arc<Domain>, owner: DomId, table: Mfn, slot: Slot, value: u64, preserve_ad: bool) -> Result<(), Errno> {
-    let _mm = domain.mm.lock();
-    pt::update(machine(), domain.id, owner, table, slot, value, preserve_ad)?;
-    Ok(())
+    let mut pending = domain.mm.lock();
+    Ok(pt::update(machine(), &mut pending, domain.id, owner, table, slot, value, preserve_ad)?)
 }
 
 /// The entry of `va` at level 1 of the tables below `root`, read through frame windows; None where a level is
@@ -150,15 +149,21 @@ fn l1_slot(root: Mfn, va: u64) -> Option<(Mfn, Slot)> {
     Some((table, Slot::new(((va >> 12) & 511) as u16)?))
 }
 
-/// Whether `mfn` is a page table of level 1 of the domain's: what emulated writes may reach.
+/// Whether `mfn` is a page table of the domain's: what emulated writes may reach.
 pub fn is_page_table(domain: &Domain, mfn: Mfn) -> bool {
-    frame_table::info(mfn).is_some_and(|info| info.owner() == Some(domain.id) && info.kind().level().is_some() && info.type_count() > 0)
+    frame_table::info(mfn).is_some_and(|info| info.owner() == Some(domain.id) && info.is_table())
 }
 
-/// Makes the emulated write of `new` over `old`. False when the entry is not `old` any more or `new` is refused.
-pub fn emulated_write(domain: &Arc<Domain>, table: Mfn, slot: Slot, old: u64, new: u64) -> bool {
+/// Makes the emulated write of `new` over `old`.
+///
+/// # Errors
+/// `-EBUSY` when the entry is not `old` any more, `-ERESTART` when preempted, and why `new` is refused.
+pub fn emulated_write(domain: &Arc<Domain>, table: Mfn, slot: Slot, old: u64, new: u64) -> Result<(), Errno> {
     let current = FrameWindow::new(table).map(|w| w.read_u64_at(slot.index() * 8));
-    current == Some(old) && update_entry(domain, domain.id, table, slot, new, false).is_ok()
+    if current != Some(old) {
+        return Err(Errno::EBUSY);
+    }
+    update_entry(domain, domain.id, table, slot, new, false)
 }
 
 /// `update_va_mapping(va, value, flags)`.
@@ -231,8 +236,7 @@ pub fn put_typed(mfn: Mfn) {
 /// # Errors
 /// `-EINVAL`, `-EPERM`, `-EBUSY`; `-ERESTART` when preempted.
 pub fn pin(domain: &Arc<Domain>, mfn: Mfn, level: Level) -> Result<(), Errno> {
-    let _mm = domain.mm.lock();
-    Ok(frame::pin(machine(), domain.id, mfn, level)?)
+    Ok(frame::pin(machine(), &mut domain.mm.lock(), domain.id, mfn, level)?)
 }
 
 /// Unpins a page table.
@@ -240,8 +244,7 @@ pub fn pin(domain: &Arc<Domain>, mfn: Mfn, level: Level) -> Result<(), Errno> {
 /// # Errors
 /// `-EINVAL` if it is not pinned; `-ERESTART` when preempted.
 pub fn unpin(domain: &Arc<Domain>, mfn: Mfn) -> Result<(), Errno> {
-    let _mm = domain.mm.lock();
-    Ok(frame::unpin(machine(), domain.id, mfn)?)
+    Ok(frame::unpin(machine(), &mut domain.mm.lock(), domain.id, mfn)?)
 }
 
 /// Takes a root for use in CR3.
@@ -249,14 +252,22 @@ pub fn unpin(domain: &Arc<Domain>, mfn: Mfn) -> Result<(), Errno> {
 /// # Errors
 /// As [`pin`].
 pub fn take_base(domain: &Arc<Domain>, root: Mfn) -> Result<(), Errno> {
-    let _mm = domain.mm.lock();
-    Ok(frame::get_typed(machine(), root, domain.id, FrameKind::L4)?)
+    let mut pending = domain.mm.lock();
+    frame::settle(machine(), &mut pending)?;
+    Ok(frame::get_table(machine(), &mut pending, root, domain.id, Level::L4)?)
 }
 
 /// Gives back a root that no CPU has loaded.
 pub fn give_base(domain: &Arc<Domain>, root: Mfn) {
-    let _mm = domain.mm.lock();
-    frame::put_typed(machine(), root);
+    frame::put_table(machine(), &mut domain.mm.lock(), root);
+}
+
+/// Undoes page tables that are not in use any more, before anything else is done with page tables.
+///
+/// # Errors
+/// `-ERESTART` when preempted.
+pub fn settle(domain: &Domain) -> Result<(), Errno> {
+    Ok(frame::settle(machine(), &mut domain.mm.lock())?)
 }
 
 /// Installs the kernel's root (MMUEXT_NEW_BASEPTR) and loads it.

@@ -9,6 +9,7 @@ use alloc::sync::Arc;
 
 use iced_x86::{Instruction, MemorySize, Mnemonic, OpKind, Register};
 use pv_core::pt::{self, Slot};
+use xen_abi::errno::Errno;
 
 use super::{fetch, gpr, mmu};
 use crate::arch::x86_64::entry::GuestRegs;
@@ -60,8 +61,13 @@ fn attempt(regs: &mut GuestRegs, domain: &Arc<Domain>, state: &VcpuState, cr2: u
     let mut after = *regs;
     let part = compute(&mut after, &instruction, whole >> shift & mask, size)? & mask;
     let new = (whole & !(mask << shift)) | part << shift;
-    if new != whole && !mmu::emulated_write(domain, table, slot, whole, new) {
-        return None;
+    if new != whole {
+        match mmu::emulated_write(domain, table, slot, whole, new) {
+            Ok(()) => {}
+            // Nothing has been done: the instruction faults again and is begun anew.
+            Err(Errno::ERESTART | Errno::EBUSY) => return Some(()),
+            Err(_) => return None,
+        }
     }
     after.rip = instruction.next_ip();
     *regs = after;

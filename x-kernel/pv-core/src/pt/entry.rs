@@ -1,0 +1,114 @@
+//! Bits of an entry, and the decision whether a guest may have it (SDM vol. 3, 4.5).
+
+use crate::frame::{FrameError, Level, Mfn};
+
+/// Bits of an entry.
+pub mod bits {
+    #![expect(missing_docs, reason = "the names are the manual's")]
+    pub const PRESENT: u64 = 1 << 0;
+    pub const WRITE: u64 = 1 << 1;
+    pub const USER: u64 = 1 << 2;
+    pub const WRITE_THROUGH: u64 = 1 << 3;
+    pub const CACHE_DISABLE: u64 = 1 << 4;
+    pub const ACCESSED: u64 = 1 << 5;
+    pub const DIRTY: u64 = 1 << 6;
+    /// A large page at levels 2 and 3; the PAT bit at level 1; reserved at level 4.
+    pub const LARGE: u64 = 1 << 7;
+    pub const GLOBAL: u64 = 1 << 8;
+    /// The frame number.
+    pub const FRAME: u64 = 0x000f_ffff_ffff_f000;
+    /// Ours, in a bit that the CPU ignores: the guest meant a page of its kernel.
+    pub const GUEST_KERNEL: u64 = 1 << 52;
+}
+
+/// Index of an entry: below 512 by construction.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
+pub struct Slot(u16);
+
+impl Slot {
+    /// Entries of a table.
+    pub const COUNT: u16 = 512;
+
+    /// The entry numbered `n`.
+    pub const fn new(n: u16) -> Option<Self> {
+        if n < Self::COUNT { Some(Self(n)) } else { None }
+    }
+
+    /// The entry of `va` in a table of `level`.
+    pub const fn of(va: u64, level: Level) -> Self {
+        let shift = match level {
+            Level::L1 => 12,
+            Level::L2 => 21,
+            Level::L3 => 30,
+            Level::L4 => 39,
+        };
+        Self(((va >> shift) & 511) as u16)
+    }
+
+    /// Every entry, in order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..Self::COUNT).map(Self)
+    }
+
+    /// Its number.
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+
+    /// Its number, for byte offsets.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// Whether it is one of the X-Kernel's own in an L4 table (xen-x86_64.h: HYPERVISOR_VIRT_START to _END).
+    pub const fn is_hypervisor(self) -> bool {
+        matches!(self.0, 256..=271)
+    }
+}
+
+/// The frame that an entry points to, whether it is present or not.
+pub const fn target(entry: u64) -> Option<Mfn> {
+    Mfn::new((entry & bits::FRAME) >> 12)
+}
+
+/// An entry that a guest may have, as far as its bits tell.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Checked {
+    /// Not present: the CPU ignores all else, and so do the counts.
+    Absent(u64),
+    /// Present: what to write, and what it points to.
+    Present {
+        entry: u64,
+        to: Mfn,
+    },
+}
+
+/// Decides about an alleged entry of a table of `level`. Looks at its bits only.
+///
+/// Every page of a PV guest is a user page to the CPU, and none is global: its kernel runs in ring 3, and the mark that
+/// it was meant for the kernel is ours. Cache attributes other than write-back are taken out: the memory is RAM, and
+/// what we read of it must be what the guest wrote (XSA-402).
+///
+/// # Errors
+/// [`FrameError::BadEntry`] for a large page (XSA-148), or a bit that is reserved at this level.
+pub(super) fn check(level: Level, alleged: u64) -> Result<Checked, FrameError> {
+    use bits::{CACHE_DISABLE, GLOBAL, GUEST_KERNEL, LARGE, PRESENT, USER, WRITE_THROUGH};
+    if alleged & PRESENT == 0 {
+        return Ok(Checked::Absent(alleged));
+    }
+    let to = target(alleged).ok_or(FrameError::BadEntry(alleged))?;
+    let plain = alleged & !(GLOBAL | WRITE_THROUGH | CACHE_DISABLE);
+    let entry = match level {
+        Level::L1 => {
+            let cached = plain & !LARGE;
+            if cached & USER == 0 { cached | USER | GUEST_KERNEL } else { cached }
+        }
+        Level::L2 | Level::L3 | Level::L4 => {
+            if plain & LARGE != 0 {
+                return Err(FrameError::BadEntry(alleged));
+            }
+            plain | USER
+        }
+    };
+    Ok(Checked::Present { entry, to })
+}
