@@ -10,13 +10,18 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use arrayvec::{ArrayString, ArrayVec};
+use dom_image::{Image, ImageError, Kernel, Layout};
 use pv_core::bootline::{self, DomainLine, DomainPlan};
 use pv_core::evtchn::{Consumer, EvtchnTable};
 use pv_core::frame::{self, DomId, Level, Mfn};
 use pv_core::grant::{GrantTable, MapTrack};
 use xen_abi::shared_info::offset;
+use xen_abi::start_info::MAX_GUEST_CMDLINE;
+use xen_abi::version::{
+    XENFEAT_dom0, XENFEAT_gnttab_map_avail_bits, XENFEAT_mmu_pt_update_preserve_ad, XENFEAT_pae_pgdir_above_4gb, XENFEAT_writable_page_tables,
+};
 
-use super::layout::Plan;
+use super::layout::{write_p2m, write_tables};
 use super::vcpu::{MAX_VCPUS, Vcpu};
 use super::{Domain, NewDomain, start_info};
 use crate::arch::x86_64::boot::BootInfo;
@@ -24,7 +29,7 @@ use crate::arch::x86_64::entry::{GUEST_CS, GUEST_SS};
 use crate::mm::hyp_pt::PerDomain;
 use crate::mm::machine::machine;
 use crate::mm::modules::BootModule;
-use crate::mm::scratch::Scratch;
+use crate::mm::scratch::{self, Scratch};
 use crate::mm::window::FrameWindow;
 use crate::mm::{frame_alloc, m2p};
 use crate::pv::{mmu, vcpu_info};
@@ -40,6 +45,12 @@ const GRANT_FRAMES: u32 = 32;
 const MAPPINGS: u32 = 4096;
 /// The weight of a domain whose line does not say.
 const DEFAULT_WEIGHT: u32 = 256;
+
+/// Features that a kernel may require. Writable page tables are emulated: a write to one is checked and made.
+const FEATURES: u32 = 1 << XENFEAT_writable_page_tables
+    | 1 << XENFEAT_pae_pgdir_above_4gb
+    | 1 << XENFEAT_mmu_pt_update_preserve_ad
+    | 1 << XENFEAT_gnttab_map_avail_bits;
 
 /// Why a domain was not built: one line for the log.
 pub type BuildError = ArrayString<160>;
@@ -80,23 +91,47 @@ fn module(info: &BootInfo, index: usize) -> Result<BootModule, BuildError> {
     BootModule::take(m.start, m.end.saturating_sub(m.start)).ok_or_else(|| error(format_args!("module {index} cannot be read")))
 }
 
+/// Consecutive frames of a domain: the first pseudo-physical one, its machine frame, how many.
+#[derive(Clone, Copy)]
+struct Extent {
+    pfn: u64,
+    mfn: Mfn,
+    len: u64,
+}
+
 /// A domain's memory while it is built: which machine frame each pseudo-physical one is.
 pub struct Memory {
-    /// Consecutive pieces: first machine frame, frames.
-    extents: Vec<(Mfn, u64)>,
+    /// By ascending `pfn`, without gaps; what is also consecutive in the machine is one extent.
+    extents: Vec<Extent>,
 }
 
 impl Memory {
     /// The machine frame of `pfn`.
     pub fn mfn(&self, pfn: u64) -> Option<Mfn> {
-        let mut first = 0u64;
-        for &(mfn, len) in &self.extents {
-            if let Some(within) = pfn.checked_sub(first).filter(|&w| w < len) {
-                return mfn.checked_add(within);
+        let after = self.extents.partition_point(|e| e.pfn <= pfn);
+        let extent = self.extents.get(after.checked_sub(1)?)?;
+        let within = pfn.checked_sub(extent.pfn).filter(|&w| w < extent.len)?;
+        extent.mfn.checked_add(within)
+    }
+
+    /// The machine frames of pfn 0 and up.
+    pub fn mfns(&self) -> impl Iterator<Item = u64> + '_ {
+        self.extents.iter().flat_map(|e| (0..e.len).map(move |n| e.mfn.raw().saturating_add(n)))
+    }
+
+    /// Adds `len` frames from `mfn` at the end. None when the heap is full.
+    fn push(&mut self, mfn: Mfn, len: u64) -> Option<()> {
+        let pfn = match self.extents.last_mut() {
+            Some(last) if last.mfn.checked_add(last.len) == Some(mfn) => {
+                last.len = last.len.checked_add(len)?;
+                return Some(());
             }
-            first = first.checked_add(len)?;
-        }
-        None
+            Some(last) => last.pfn.checked_add(last.len)?,
+            None => 0,
+        };
+        self.extents.try_reserve(1).ok()?;
+        self.extents.push(Extent { pfn, mfn, len });
+        Some(())
     }
 
     /// Writes `bytes` from byte address `at` of the pseudo-physical memory.
@@ -128,8 +163,7 @@ fn populate(domain: &Domain, pages: u64) -> Option<Memory> {
                 Err(_) => return None,
             }
         };
-        memory.extents.try_reserve(1).ok()?;
-        memory.extents.push((mfn, 1 << order));
+        memory.push(mfn, 1 << order)?;
         for k in 0..1u64 << order {
             if let (Some(m), Some(p)) = (mfn.checked_add(k), pv_core::frame::Pfn::new(pfn + k)) {
                 let _ = m2p::set(m, p);
@@ -141,50 +175,75 @@ fn populate(domain: &Domain, pages: u64) -> Option<Memory> {
     Some(memory)
 }
 
+/// A kernel's complaint as an error line.
+fn kernel_error(why: ImageError) -> BuildError {
+    error(format_args!("kernel: {why}"))
+}
+
 /// Unpacks the kernel if it is packed.
-fn unpack(bytes: &[u8]) -> Result<Option<Scratch>, BuildError> {
-    match dom_image::open(bytes).map_err(|e| error(format_args!("kernel: {e}")))? {
-        dom_image::Payload::Elf(_) => Ok(None),
-        dom_image::Payload::Xz(packed, size) => {
-            let mut out = Scratch::new(size).ok_or_else(|| error(format_args!("kernel: no memory to unpack {size} bytes")))?;
-            dom_image::unxz(packed, out.bytes_mut()).map_err(|e| error(format_args!("kernel: {e}")))?;
+fn unpack(file: &[u8]) -> Result<Option<Scratch>, BuildError> {
+    match dom_image::open(file, scratch::MAX_BYTES as u64).map_err(kernel_error)? {
+        Image::Elf(_) => Ok(None),
+        Image::Packed(packed) => {
+            let mut out = Scratch::new(packed.size()).ok_or_else(|| error(format_args!("kernel: no memory to unpack {} bytes", packed.size())))?;
+            packed.unpack(out.bytes_mut()).map_err(kernel_error)?;
             Ok(Some(out))
         }
     }
 }
 
-/// Builds one domain.
+/// How many frames the domain of `line` gets.
+fn size(line: &DomainLine<'_>, initial: bool) -> Result<u64, BuildError> {
+    let free = frame_alloc::free_frames().saturating_sub(RESERVE_FRAMES);
+    let pages = match line.mem {
+        Some(bytes) => bytes >> 12,
+        None if initial => free.saturating_sub(free / 64),
+        None => DEFAULT_BYTES >> 12,
+    };
+    if pages > free {
+        return Err(error(format_args!("it wants {} MiB, the machine has {} MiB left", pages >> 8, free >> 8)));
+    }
+    Ok(pages)
+}
+
+/// Builds one domain. What can be refused by looking is refused before the domain exists.
 fn build(info: &BootInfo, plan: &DomainPlan<'_>, id: DomId, initial: bool) -> Result<Arc<Domain>, BuildError> {
+    if plan.line.cmdline.len() >= MAX_GUEST_CMDLINE {
+        let (len, most) = (plan.line.cmdline.len(), MAX_GUEST_CMDLINE - 1);
+        return Err(error(format_args!("its kernel command line has {len} bytes, a guest can be given {most}")));
+    }
     let kernel_module = module(info, plan.kernel)?;
     let initrd = plan.initrd.map(|i| module(info, i)).transpose()?;
     let unpacked = unpack(kernel_module.bytes())?;
-    let elf = match (&unpacked, dom_image::open(kernel_module.bytes())) {
+    let elf = match (&unpacked, dom_image::open(kernel_module.bytes(), scratch::MAX_BYTES as u64)) {
         (Some(scratch), _) => scratch.bytes(),
-        (None, Ok(dom_image::Payload::Elf(elf))) => elf,
+        (None, Ok(Image::Elf(elf))) => elf,
         _ => return Err(error(format_args!("kernel: not an ELF image"))),
     };
-    let kernel = dom_image::parse(elf).map_err(|e| error(format_args!("kernel: {e}")))?;
-    let domain = create(&plan.line, id, initial)?;
-    let pages = domain.max_pages.load(Ordering::Relaxed);
+    let features = if initial { FEATURES | 1 << XENFEAT_dom0 } else { FEATURES };
+    let kernel = Kernel::parse(elf, features).map_err(kernel_error)?;
     let initrd_bytes = initrd.as_ref().map_or(&[][..], BootModule::bytes);
-    let layout = Plan::new(&kernel, initrd_bytes.len() as u64, pages, initial).map_err(|e| error(format_args!("{e}")))?;
+    let pages = size(&plan.line, initial)?;
+    let layout = Layout::plan(&kernel, initrd_bytes.len() as u64, pages).map_err(|e| error(format_args!("{e}")))?;
+    let domain = create(&plan.line, id, initial, pages)?;
     let fill = || -> Option<Mfn> {
         let memory = populate(&domain, pages)?;
-        for s in &kernel.segs {
-            memory.write(s.vaddr.wrapping_sub(kernel.virt_base), elf.get(s.off..s.off.checked_add(s.filesz)?)?)?;
+        for s in &kernel.segments {
+            memory.write(s.at, s.bytes)?;
         }
         memory.write(layout.initrd_pfn << 12, initrd_bytes)?;
-        layout.write_p2m(&memory, pages)?;
-        layout.write_tables(&memory)?;
+        write_p2m(&layout, &memory, pages)?;
+        write_tables(&layout, &memory)?;
         start_info::write(&domain, &layout, &memory, initrd_bytes.len() as u64, plan.line.cmdline)?;
-        if let Some(va) = kernel.hypercall_page {
-            memory.write(va.wrapping_sub(kernel.virt_base), &start_info::hypercall_page())?;
+        if let Some(at) = kernel.hypercall_page {
+            memory.write(at, &start_info::hypercall_page())?;
         }
         memory.mfn(layout.root_pfn)
     };
     let root = fill().ok_or_else(|| error(format_args!("no memory for {} MiB", pages >> 8)));
     let started = root.and_then(|root| start(&domain, root, &layout, kernel.entry));
     if let Err(why) = started {
+        // From here on the way of every domain that ends: its frames come back, and the census looks.
         domain.stop(super::StopReason::Crash);
         return Err(why);
     }
@@ -192,18 +251,9 @@ fn build(info: &BootInfo, plan: &DomainPlan<'_>, id: DomId, initial: bool) -> Re
 }
 
 /// Makes the domain and its vCPUs, all of them down, and enters it into the list.
-fn create(line: &DomainLine<'_>, id: DomId, initial: bool) -> Result<Arc<Domain>, BuildError> {
+fn create(line: &DomainLine<'_>, id: DomId, initial: bool, pages: u64) -> Result<Arc<Domain>, BuildError> {
     let none = |what: &str| error(format_args!("no memory for its {what}"));
     let vcpus = line.vcpus.unwrap_or(1).min(MAX_VCPUS as u32);
-    let free = frame_alloc::free_frames();
-    let pages = match line.mem {
-        Some(bytes) => bytes >> 12,
-        None if initial => free.saturating_sub(RESERVE_FRAMES + free / 64),
-        None => DEFAULT_BYTES >> 12,
-    };
-    if pages > free {
-        return Err(error(format_args!("it wants {} MiB, the machine has {} MiB left", pages >> 8, free >> 8)));
-    }
     let mut name = ArrayString::new();
     match line.name {
         Some(given) => drop(name.try_push_str(given)),
@@ -242,17 +292,19 @@ fn create(line: &DomainLine<'_>, id: DomId, initial: bool) -> Result<Arc<Domain>
 }
 
 /// Gives vCPU 0 its first state and lets it run.
-fn start(domain: &Arc<Domain>, root: Mfn, layout: &Plan, entry: u64) -> Result<(), BuildError> {
+fn start(domain: &Arc<Domain>, root: Mfn, layout: &Layout, entry: u64) -> Result<(), BuildError> {
     mmu::pin(domain, root, Level::L4).map_err(|e| error(format_args!("its first page tables are refused: {}", e.name())))?;
     mmu::take_base(domain, root).map_err(|e| error(format_args!("its first page tables are refused: {}", e.name())))?;
     let vcpu = domain.vcpu(0).ok_or_else(|| error(format_args!("it has no vCPU")))?;
+    // Stacks grow down: it starts where its frame ends.
+    let stack_va = layout.va(layout.stack_pfn + 1);
     {
         let mut state = vcpu.state.lock();
         state.kernel_root = Some(root);
-        state.kernel_sp = layout.stack_va;
+        state.kernel_sp = stack_va;
         state.regs.rip = entry;
-        state.regs.rsi = layout.start_info_va;
-        state.regs.rsp = layout.stack_va;
+        state.regs.rsi = layout.va(layout.start_info_pfn);
+        state.regs.rsp = stack_va;
         state.regs.cs = u64::from(GUEST_CS);
         state.regs.ss = u64::from(GUEST_SS);
         state.regs.sanitise();

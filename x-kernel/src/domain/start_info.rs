@@ -1,17 +1,17 @@
 //! What a guest finds when it starts: the start_info page, and the hypercall page where its kernel has one.
 
+use dom_image::Layout;
 use xen_abi::hypercall::{HYPERCALL_STUB_BYTES, stub};
 use xen_abi::shared_info::offset;
 use xen_abi::start_info::{MAX_GUEST_CMDLINE, SIF_INITDOMAIN, SIF_MOD_START_PFN, SIF_PRIVILEGED, StartInfo};
 
 use super::Domain;
 use super::build::{Memory, console_port};
-use super::layout::Plan;
 use crate::arch::x86_64::rtc;
 use crate::mm::window::FrameWindow;
 
 /// Writes start_info, and the wall clock into shared_info.
-pub fn write(domain: &Domain, plan: &Plan, memory: &Memory, initrd_len: u64, cmdline: &str) -> Option<()> {
+pub fn write(domain: &Domain, plan: &Layout, memory: &Memory, initrd_len: u64, cmdline: &str) -> Option<()> {
     let mut info = StartInfo::default();
     info.magic[..14].copy_from_slice(b"xen-3.0-x86_64");
     info.nr_pages = domain.max_pages.load(core::sync::atomic::Ordering::Relaxed);
@@ -24,27 +24,27 @@ pub fn write(domain: &Domain, plan: &Plan, memory: &Memory, initrd_len: u64, cmd
         info.console_evtchn = port;
         domain.console.lock().set_ring(frame, port);
     }
-    info.pt_base = plan.virt_base + plan.root_pfn * 4096;
+    info.pt_base = plan.va(plan.root_pfn);
     info.nr_pt_frames = plan.tables;
     info.mfn_list = plan.p2m_va;
-    if plan.p2m_tables > 0 {
+    if plan.p2m_apart {
         info.first_p2m_pfn = plan.p2m_pfn;
         info.nr_p2m_frames = plan.p2m_frames + plan.p2m_tables;
     }
     if initrd_len > 0 {
         info.mod_len = initrd_len;
         if plan.initrd_mapped {
-            info.mod_start = plan.virt_base + plan.initrd_pfn * 4096;
+            info.mod_start = plan.va(plan.initrd_pfn);
         } else {
             info.mod_start = plan.initrd_pfn;
             info.flags |= SIF_MOD_START_PFN;
         }
     }
-    // The last byte stays 0: a line that is too long is cut where the ABI's field ends.
+    // The last byte stays 0; the domain builder has refused longer lines.
     for (to, from) in info.cmd_line.iter_mut().take(MAX_GUEST_CMDLINE - 1).zip(cmdline.bytes()) {
         *to = from;
     }
-    memory.write(plan.start_info_va - plan.virt_base, zerocopy::IntoBytes::as_bytes(&info))?;
+    memory.write(plan.start_info_pfn << 12, zerocopy::IntoBytes::as_bytes(&info))?;
     wall_clock(domain)
 }
 
