@@ -1,1 +1,76 @@
-fn main() {}
+//! `cargo xtask`: builds, runs and tests X-Containers. Every verb installs what it misses.
+
+mod bench;
+mod build;
+mod debian;
+mod initrd;
+mod iso;
+mod lint;
+mod qemu;
+mod run;
+mod setup;
+mod sh;
+mod symbols;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, runs and tests X-Containers")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Installs the Debian packages that the other verbs need
+    Setup,
+    /// Builds the X-Kernel (to target/x-kernel) and the micro-guests (to target/guests)
+    Build {
+        /// With debug assertions
+        #[arg(long)]
+        dev: bool,
+    },
+    /// Boots the X-Kernel in QEMU with guests as modules
+    Run(run::RunArgs),
+    /// Runs everything that CI runs, cheapest first; NAMEs select
+    Test {
+        /// Parts of the names of the tests to run
+        names: Vec<String>,
+    },
+    /// Measures beside a baseline: `boot`
+    Bench {
+        /// What to measure
+        #[arg(default_value = "boot")]
+        name: String,
+        /// How often; the median counts
+        #[arg(long, default_value_t = 3)]
+        runs: u32,
+    },
+    /// Makes a bootable image (BIOS and UEFI, CD or USB stick) at target/x-kernel.iso
+    Iso(run::GuestArgs),
+    /// Boots paused and attaches gdb
+    Gdb(run::GuestArgs),
+    /// Checks rules that the compiler does not know, and prints sizes
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Setup => setup::all().map(|()| ExitCode::SUCCESS),
+        Verb::Build { dev } => build::everything(build::Profile::of(dev)).map(|()| ExitCode::SUCCESS),
+        Verb::Run(args) => run::run(&args),
+        Verb::Test { names } => test::run(&names),
+        Verb::Bench { name, runs } => bench::run(&name, runs).map(|()| ExitCode::SUCCESS),
+        Verb::Iso(guest) => run::iso(&guest).map(|()| ExitCode::SUCCESS),
+        Verb::Gdb(guest) => run::gdb(&guest).map(|()| ExitCode::SUCCESS),
+        Verb::Lint => lint::run().map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}

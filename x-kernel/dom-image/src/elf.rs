@@ -163,10 +163,18 @@ fn segments<'a>(file: &'a [u8], headers: &[Header], paddr_offset: u64) -> Result
     let mut list = Vec::new();
     for h in headers.iter().filter(|h| h.kind == PT_LOAD && h.memsz > 0) {
         if list.len() >= MAX_SEGMENTS {
-            return Err(ImageError::Value { what: "the number of segments", value: wide(MAX_SEGMENTS).saturating_add(1), rule: "at most 16 can be loaded" });
+            return Err(ImageError::Value {
+                what: "the number of segments",
+                value: wide(MAX_SEGMENTS).saturating_add(1),
+                rule: "at most 16 can be loaded",
+            });
         }
         if h.filesz > h.memsz {
-            return Err(ImageError::Value { what: "a segment's size in the file", value: h.filesz, rule: "it is larger than its size in memory" });
+            return Err(ImageError::Value {
+                what: "a segment's size in the file",
+                value: h.filesz,
+                rule: "it is larger than its size in memory",
+            });
         }
         let bytes = part(file, h.offset, h.filesz, "a segment")?;
         let at = h.paddr.checked_sub(paddr_offset).ok_or(ImageError::Value {

@@ -91,9 +91,13 @@ impl Notes {
             XEN_ELFNOTE_PADDR_OFFSET => self.paddr_offset = number("PADDR_OFFSET", desc)?,
             XEN_ELFNOTE_INIT_P2M => self.init_p2m = Some(number("INIT_P2M", desc)?),
             XEN_ELFNOTE_MOD_START_PFN => self.mod_start_pfn = number("MOD_START_PFN", desc)? == 1,
-            XEN_ELFNOTE_LOADER if !LOADERS.contains(&text(desc)) => return Err(ImageError::Missing("loader that is known: the LOADER note must say generic")),
+            XEN_ELFNOTE_LOADER if !LOADERS.contains(&text(desc)) => {
+                return Err(ImageError::Missing("loader that is known: the LOADER note must say generic"));
+            }
             // "no" is from the time of 32-bit kernels; one that says so now is for something else.
-            XEN_ELFNOTE_PAE_MODE if !text(desc).starts_with(b"yes") => return Err(ImageError::Missing("64-bit tables: its PAE_MODE note does not say yes")),
+            XEN_ELFNOTE_PAE_MODE if !text(desc).starts_with(b"yes") => {
+                return Err(ImageError::Missing("64-bit tables: its PAE_MODE note does not say yes"));
+            }
             XEN_ELFNOTE_FEATURES => self.features(text(desc)),
             _ => {}
         }

@@ -19,6 +19,7 @@ pub fn check(what: &'static str, va: u64, len: u64) -> Result<()> {
     if low || high {
         return Ok(());
     }
-    let rule = if va < HYPERVISOR_VIRT_START { "it reaches addresses that are not canonical" } else { "these addresses are the hypervisor's" };
+    let rule =
+        if va < HYPERVISOR_VIRT_START { "it reaches addresses that are not canonical" } else { "these addresses are the hypervisor's" };
     Err(ImageError::Value { what, value: va, rule })
 }

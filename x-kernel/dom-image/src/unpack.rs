@@ -9,9 +9,9 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
-use miniz_oxide::inflate::TINFLStatus;
 use ruzstd::decoding::FrameDecoder;
 use ruzstd::decoding::errors::FrameDecoderError;
 use xz4rust::{XzDecoder, XzError, XzNextBlockResult};
@@ -88,7 +88,11 @@ impl<'a> Packed<'a> {
         let stream_len = wide(payload.len()).saturating_sub(TRAILER);
         let size = u32_at(payload, stream_len, "the unpacked size at the end of the kernel")?;
         if size == 0 || u64::from(size) > limit {
-            return Err(ImageError::Value { what: "the unpacked size", value: size.into(), rule: "it must be more than 0 and within the limit" });
+            return Err(ImageError::Value {
+                what: "the unpacked size",
+                value: size.into(),
+                rule: "it must be more than 0 and within the limit",
+            });
         }
         // gzip's own trailer ends in the size.
         let stream = if format == Format::Gzip { payload } else { part(payload, 0, stream_len, "the packed kernel")? };
@@ -111,7 +115,8 @@ impl<'a> Packed<'a> {
     /// A broken stream, or one of another size.
     pub fn unpack(&self, out: &mut [u8]) -> Result<()> {
         let have = wide(out.len());
-        let out = out.get_mut(..self.size).ok_or(ImageError::Outside { what: "the unpacked kernel", at: 0, len: wide(self.size), end: have })?;
+        let out =
+            out.get_mut(..self.size).ok_or(ImageError::Outside { what: "the unpacked kernel", at: 0, len: wide(self.size), end: have })?;
         let written = match self.format {
             Format::Gzip => gzip(self.stream, out),
             Format::Xz => xz(self.stream, out),

@@ -18,7 +18,8 @@ use pv_core::grant::{GrantTable, MapTrack};
 use xen_abi::shared_info::offset;
 use xen_abi::start_info::MAX_GUEST_CMDLINE;
 use xen_abi::version::{
-    XENFEAT_dom0, XENFEAT_gnttab_map_avail_bits, XENFEAT_mmu_pt_update_preserve_ad, XENFEAT_pae_pgdir_above_4gb, XENFEAT_writable_page_tables,
+    XENFEAT_dom0, XENFEAT_gnttab_map_avail_bits, XENFEAT_mmu_pt_update_preserve_ad, XENFEAT_pae_pgdir_above_4gb,
+    XENFEAT_writable_page_tables,
 };
 
 use super::layout::{write_p2m, write_tables};
@@ -72,11 +73,21 @@ pub fn boot_domains(info: &BootInfo) {
         Err(refused) => log::error!("module {}: {}", refused.module, refused.why),
     });
     // Those that name their size first: the one that takes the rest comes last.
-    let order = plans.iter().enumerate().filter(|(_, p)| p.line.mem.is_some()).chain(plans.iter().enumerate().filter(|(_, p)| p.line.mem.is_none()));
+    let order = plans
+        .iter()
+        .enumerate()
+        .filter(|(_, p)| p.line.mem.is_some())
+        .chain(plans.iter().enumerate().filter(|(_, p)| p.line.mem.is_none()));
     for (index, plan) in order {
         let Some(id) = u16::try_from(index).ok().and_then(|i| i.checked_add(1)) else { return };
         match build(info, plan, DomId::new(id), index == 0) {
-            Ok(domain) => log::info!("domain {id} ({}): {} MiB, {} vcpus, weight {}", domain.name, domain.max_pages.load(Ordering::Relaxed) >> 8, domain.vcpus().len(), domain.weight),
+            Ok(domain) => log::info!(
+                "domain {id} ({}): {} MiB, {} vcpus, weight {}",
+                domain.name,
+                domain.max_pages.load(Ordering::Relaxed) >> 8,
+                domain.vcpus().len(),
+                domain.weight
+            ),
             Err(why) => log::error!("domain {id} is not built: {why}"),
         }
     }
@@ -185,7 +196,8 @@ fn unpack(file: &[u8]) -> Result<Option<Scratch>, BuildError> {
     match dom_image::open(file, scratch::MAX_BYTES as u64).map_err(kernel_error)? {
         Image::Elf(_) => Ok(None),
         Image::Packed(packed) => {
-            let mut out = Scratch::new(packed.size()).ok_or_else(|| error(format_args!("kernel: no memory to unpack {} bytes", packed.size())))?;
+            let mut out =
+                Scratch::new(packed.size()).ok_or_else(|| error(format_args!("kernel: no memory to unpack {} bytes", packed.size())))?;
             packed.unpack(out.bytes_mut()).map_err(kernel_error)?;
             Ok(Some(out))
         }

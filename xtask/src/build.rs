@@ -1,0 +1,124 @@
+//! Freestanding builds: the X-Kernel and the micro-guests.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::{setup, sh, symbols};
+
+const TARGET: &str = "x86_64-unknown-none";
+
+/// How to build.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Profile {
+    /// With debug assertions.
+    Dev,
+    /// What users run.
+    Release,
+}
+
+impl Profile {
+    /// By the command line's flag.
+    pub fn of(dev: bool) -> Self {
+        if dev { Self::Dev } else { Self::Release }
+    }
+
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// Whether the toolchain in use has the target's core library.
+fn has_target() -> bool {
+    sh::output(Command::new("rustc").args(["--print", "sysroot"]))
+        .is_ok_and(|sysroot| Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET).join("lib").is_dir())
+}
+
+/// A cargo that builds `package` for the bare machine into a target folder of its own, with `flags` for rustc.
+fn cargo(package: &str, profile: Profile, flags: &str) -> Result<(Command, PathBuf)> {
+    let folder = sh::target(&format!("freestanding-{package}/x"))?;
+    let folder = folder.parent().context("a folder")?.to_path_buf();
+    let common = "-C linker=ld.lld -C relro-level=off -C force-frame-pointers=yes";
+    let mut command = if has_target() {
+        setup::ensure(&["lld"])?;
+        Command::new("cargo")
+    } else {
+        // No prebuilt core for the target: build it from Debian's source with the compiler of the same version. The
+        // host's own core is never linked: it uses SSE and the red zone.
+        setup::ensure(setup::BUILD)?;
+        let mut command = Command::new("/usr/bin/cargo");
+        command.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1").arg("-Zbuild-std=core,alloc,compiler_builtins");
+        command
+    };
+    command
+        .current_dir(sh::root())
+        .env("RUSTFLAGS", format!("{common} {flags}"))
+        .env("CARGO_TARGET_DIR", &folder)
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .args(["build", "--quiet", "--package", package, "--target", TARGET]);
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
+    Ok((command, folder.join(TARGET).join(profile.folder())))
+}
+
+/// Builds the X-Kernel twice: the second time with the first one's symbols in it. Returns where the ELF is.
+pub fn x_kernel(profile: Profile) -> Result<PathBuf> {
+    let script = sh::root().join("linker.ld");
+    let flags = format!("-C relocation-model=pic -C code-model=small -C link-arg=-T{} -C link-arg=--no-pie", script.display());
+    eprintln!("xtask: building the X-Kernel ({profile:?})");
+    let (mut first, folder) = cargo("x-kernel", profile, &flags)?;
+    sh::run(first.env_remove("XK_SYMBOLS"))?;
+    let table = sh::target("x-kernel.symbols")?;
+    std::fs::write(&table, symbols::list(&folder.join("x-kernel"))?)?;
+    let (mut second, _) = cargo("x-kernel", profile, &flags)?;
+    sh::run(second.env("XK_SYMBOLS", &table))?;
+    let to = sh::target(if profile == Profile::Dev { "x-kernel-dev" } else { "x-kernel" })?;
+    std::fs::copy(folder.join("x-kernel"), &to)?;
+    Ok(to)
+}
+
+/// Builds the micro-guests into target/guests, one ELF each.
+pub fn guests() -> Result<PathBuf> {
+    let to = sh::root().join("target/guests");
+    std::fs::create_dir_all(&to)?;
+    let script = sh::root().join("tests/ptk/guest.ld");
+    if !script.is_file() {
+        return Ok(to);
+    }
+    eprintln!("xtask: building the micro-guests");
+    let flags = format!("-C relocation-model=static -C code-model=kernel -C link-arg=-T{}", script.display());
+    let (mut command, folder) = cargo("pv-guests", Profile::Release, &flags)?;
+    sh::run(&mut command)?;
+    for case in guest_names()? {
+        std::fs::copy(folder.join(&case), to.join(&case)).with_context(|| format!("guest {case}"))?;
+    }
+    Ok(to)
+}
+
+/// The micro-guests, by name: the folders of tests/guests that have a main.rs.
+pub fn guest_names() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(sh::root().join("tests/guests"))? {
+        let path = entry?.path();
+        if path.join("main.rs").is_file()
+            && let Some(name) = path.file_name().and_then(|n| n.to_str())
+        {
+            names.push(name.to_string());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Builds everything.
+pub fn everything(profile: Profile) -> Result<()> {
+    let kernel = x_kernel(profile)?;
+    guests()?;
+    println!("{}", kernel.display());
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! Initial RAM disks: a static busybox and an init script.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use cpio::newc;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use crate::{setup, sh};
+
+/// What every script begins with.
+const PROLOGUE: &str = "#!/bin/busybox sh
+export PATH=/bin
+/bin/busybox mkdir -p /proc /sys /dev /tmp
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev 2>/dev/null
+echo \"INIT reached after $(cut -d' ' -f1 /proc/uptime) s\"
+";
+
+/// An interactive shell that switches the machine off when it ends.
+const SHELL: &str = "hostname x-container
+echo
+echo 'A shell on a stock kernel in a domain of the X-Kernel. Leave with exit; debug keys: Ctrl-] h.'
+cd / && setsid cttyhack sh
+poweroff -f
+";
+
+/// The checks that a Linux guest must pass.
+const SMOKE: &str = r#"bad=0
+ok() { if [ "$2" = "$3" ]; then echo "CHECK $1 ok"; else echo "CHECK $1 FAIL: got '$2', want '$3'"; bad=1; fi; }
+ok sh "$(sh -c 'echo $((6 * 7))')" 42
+ok sha256 "$(dd if=/dev/zero bs=1M count=64 2>/dev/null | sha256sum | cut -d' ' -f1)" 3b6a07d0d404fab4e23b6d34bc6696a6a312dd92821332385e5af7c01c421351
+i=0; while [ $i -lt 500 ]; do /bin/busybox true || break; i=$((i + 1)); done
+ok fork-exec "$i" 500
+ok pipe "$(seq 1 1000 | sort -rn | head -n 1 | cat | cat)" 1000
+ok signal "$(sh -c 'trap "echo caught" USR1; kill -USR1 $$')" caught
+sh -c 'sleep 100' & kid=$!
+kill -9 $kid; wait $kid; ok kill "$?" 137
+sh -c 'echo a; exit 7' > /tmp/out; ok status "$? $(cat /tmp/out)" "7 a"
+before=$(cut -d. -f1 /proc/uptime); sleep 2; after=$(cut -d. -f1 /proc/uptime)
+took=$((after - before)); [ $took -eq 2 ] || [ $took -eq 3 ] && took=2
+ok sleep-2 "$took" 2
+if [ $bad = 0 ]; then echo VERDICT SUCCESS; else echo VERDICT FAILURE; fi
+poweroff -f
+"#;
+
+/// Which script an initrd has.
+#[derive(Clone, Debug)]
+pub enum Script {
+    /// An interactive shell.
+    Shell,
+    /// The checks.
+    Smoke,
+    /// One command, whose status is printed.
+    Command(Vec<String>),
+}
+
+/// A word for the shell.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// Makes an initrd and returns where it is.
+pub fn make(script: &Script) -> Result<PathBuf> {
+    setup::ensure(&["busybox-static"])?;
+    let (name, body) = match script {
+        Script::Shell => ("shell", SHELL.to_string()),
+        Script::Smoke => ("smoke", SMOKE.to_string()),
+        Script::Command(words) => {
+            let line = words.iter().map(|w| quoted(w)).collect::<Vec<_>>().join(" ");
+            ("command", format!("echo XK-BEGIN\n{line}\necho \"XK-EXIT $?\"\npoweroff -f\n"))
+        }
+    };
+    let to = sh::target(&format!("initrd/{name}-{}.gz", std::process::id()))?;
+    write(&to, &format!("{PROLOGUE}{body}")).with_context(|| format!("cannot make {}", to.display()))?;
+    Ok(to)
+}
+
+fn write(to: &Path, init: &str) -> Result<()> {
+    let mut out = GzEncoder::new(std::fs::File::create(to)?, Compression::fast());
+    let busybox = std::fs::read("/bin/busybox")?;
+    let mut inode = 1;
+    let mut add = |name: &str, mode: u32, data: &[u8], out: &mut GzEncoder<std::fs::File>| -> Result<()> {
+        inode += 1;
+        let mut entry = newc::Builder::new(name).ino(inode).mode(mode).nlink(1).write(out, u32::try_from(data.len())?);
+        entry.write_all(data)?;
+        entry.finish()?;
+        Ok(())
+    };
+    add("bin", 0o040_755, &[], &mut out)?;
+    add("bin/busybox", 0o100_755, &busybox, &mut out)?;
+    add("init", 0o100_755, init.as_bytes(), &mut out)?;
+    newc::trailer(&mut out)?;
+    out.finish()?;
+    Ok(())
+}

@@ -1,0 +1,3 @@
+//! `lint`.
+use anyhow::Result;
+pub fn run() -> Result<()> { anyhow::bail!("later") }

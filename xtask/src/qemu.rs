@@ -1,0 +1,156 @@
+//! The one door to QEMU.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::{setup, sh};
+
+/// A machine to start.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// What it boots from.
+    pub boot: BootFrom,
+    /// Memory, in MiB.
+    pub mem_mib: u64,
+    /// CPUs.
+    pub cpus: u32,
+    /// UEFI instead of BIOS.
+    pub efi: bool,
+    /// File that the second serial port goes to.
+    pub stats: Option<PathBuf>,
+    /// Whether the terminal is the console.
+    pub interactive: bool,
+    /// Ends the machine after this long.
+    pub timeout: Option<Duration>,
+    /// Where the serial log is kept.
+    pub log: PathBuf,
+    /// Whether the log is shown as it comes.
+    pub show: bool,
+}
+
+/// What a machine boots from.
+#[derive(Clone, Debug)]
+pub enum BootFrom {
+    /// An image.
+    Iso(PathBuf),
+    /// A kernel and an initrd, by QEMU's own loader: the native comparison.
+    Linux(PathBuf, PathBuf, String),
+}
+
+/// How a machine ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The serial log.
+    pub log: String,
+    /// QEMU's exit code; None if it was ended.
+    pub code: Option<i32>,
+    /// Whether the time ran out.
+    pub timed_out: bool,
+    /// When each line came, since the start.
+    pub times: Vec<(Duration, String)>,
+}
+
+/// QEMU's exit code when the X-Kernel says that all is well, and when it has panicked.
+pub const SUCCESS: i32 = 0x10 << 1 | 1;
+/// See [`SUCCESS`].
+pub const PANIC: i32 = 0x11 << 1 | 1;
+
+/// A command line for QEMU. No SMAP: this version checks a ring-3 `iretq` as if it were the supervisor's.
+pub fn command(machine: &Machine) -> Result<Command> {
+    setup::ensure(setup::RUN)?;
+    let mut q = Command::new("qemu-system-x86_64");
+    q.args(["-accel", "tcg", "-cpu", "max,-smap,-la57", "-display", "none", "-vga", "none", "-net", "none", "-no-reboot"]);
+    q.args(["-m", &machine.mem_mib.to_string(), "-smp", &machine.cpus.to_string()]);
+    q.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+    if machine.interactive {
+        q.args(["-chardev", "stdio,id=con,mux=on,signal=off", "-serial", "chardev:con", "-mon", "con"]);
+    } else {
+        q.args(["-serial", "stdio", "-monitor", "none"]);
+    }
+    if let Some(file) = &machine.stats {
+        q.arg("-serial").arg(format!("file:{}", file.display()));
+    }
+    if machine.efi {
+        q.args(["-bios", "/usr/share/ovmf/OVMF.fd"]);
+    }
+    match &machine.boot {
+        BootFrom::Iso(iso) => q.arg("-cdrom").arg(iso),
+        BootFrom::Linux(kernel, initrd, line) => q.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd).args(["-append", line]),
+    };
+    Ok(q)
+}
+
+/// Ends QEMU when it goes out of scope, however that comes.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts the machine and waits for its end.
+pub fn run(machine: &Machine) -> Result<Ended> {
+    let mut q = command(machine)?;
+    if machine.interactive {
+        let status = q.status().context("cannot start QEMU")?;
+        return Ok(Ended { log: String::new(), code: status.code(), timed_out: false, times: Vec::new() });
+    }
+    q.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let start = Instant::now();
+    let mut guard = Guard(q.spawn().context("cannot start QEMU")?);
+    let out = guard.0.stdout.take().context("QEMU's output")?;
+    let (send, receive) = channel::<Vec<u8>>();
+    std::thread::spawn(move || {
+        let mut reader = BufReader::new(out);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+            if send.send(std::mem::take(&mut line)).is_err() {
+                return;
+            }
+        }
+    });
+    let mut log = std::fs::File::create(&machine.log).with_context(|| format!("cannot write {}", machine.log.display()))?;
+    let (mut text, mut times, mut timed_out) = (String::new(), Vec::new(), false);
+    loop {
+        let left = machine.timeout.map_or(Duration::from_secs(3600), |t| t.saturating_sub(start.elapsed()));
+        match receive.recv_timeout(left) {
+            Ok(line) => {
+                log.write_all(&line)?;
+                let line = String::from_utf8_lossy(&line).replace('\r', "");
+                if machine.show {
+                    print!("{line}");
+                    std::io::stdout().flush()?;
+                }
+                times.push((start.elapsed(), line.trim_end().to_string()));
+                text.push_str(&line);
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                timed_out = true;
+                break;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    let code = if timed_out { None } else { guard.0.wait()?.code() };
+    Ok(Ended { log: text, code, timed_out, times })
+}
+
+/// A fresh name for a log under target/runs.
+pub fn log_file(name: &str) -> Result<PathBuf> {
+    let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' }).collect();
+    sh::target(&format!("runs/{name}.log"))
+}
+
+/// Reads the one line of JSON that the X-Kernel writes at its end.
+pub fn read_stats(file: &Path) -> Result<serde_json::Value> {
+    let mut text = String::new();
+    std::fs::File::open(file)?.read_to_string(&mut text)?;
+    serde_json::from_str(text.trim()).with_context(|| format!("{} is not the X-Kernel's statistics", file.display()))
+}

@@ -1,0 +1,261 @@
+//! `run`, `iso` and `gdb`: guests on the X-Kernel, or on what it is compared with.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::build::{self, Profile};
+use crate::initrd::{self, Script};
+use crate::iso::{self, Boot, Module};
+use crate::qemu::{self, BootFrom, Machine};
+use crate::{debian, setup, sh};
+
+/// Exit status when the time ran out.
+const TIMED_OUT: u8 = 124;
+
+/// Guests.
+#[derive(Args, Clone, Debug, Default)]
+pub struct GuestArgs {
+    /// A PV kernel (ELF or bzImage) for the first domain, instead of Debian's
+    #[arg(long)]
+    pub kernel: Option<PathBuf>,
+    /// Its initrd
+    #[arg(long)]
+    pub initrd: Option<PathBuf>,
+    /// Its command line
+    #[arg(long)]
+    pub cmdline: Option<String>,
+    /// A further domain: name=N,mem=SIZE,weight=W,kernel=FILE,initrd=FILE,cmdline=TEXT (cmdline last; without kernel
+    /// and initrd those of the first domain)
+    #[arg(long = "domain")]
+    pub domains: Vec<String>,
+    /// The first domain's memory; without it all that the machine has
+    #[arg(long)]
+    pub guest_mem: Option<String>,
+    /// Options of the X-Kernel
+    #[arg(long, default_value = "")]
+    pub options: String,
+    /// With debug assertions
+    #[arg(long)]
+    pub dev: bool,
+}
+
+/// `run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub guest: GuestArgs,
+    /// The machine's memory
+    #[arg(long, default_value = "1G")]
+    pub mem: String,
+    /// The machine's CPUs
+    #[arg(long, default_value_t = 1)]
+    pub smp: u32,
+    /// Seconds after which the machine is ended, with exit status 124
+    #[arg(long)]
+    pub timeout: Option<u64>,
+    /// File for the counters, as JSON
+    #[arg(long)]
+    pub stats: Option<PathBuf>,
+    /// UEFI firmware instead of BIOS
+    #[arg(long)]
+    pub efi: bool,
+    /// What runs the guest
+    #[arg(long, value_enum, default_value = "x-kernel")]
+    pub on: On,
+    /// A command to run in the guest instead of a shell; its exit status is ours
+    #[arg(last = true)]
+    pub command: Vec<String>,
+}
+
+/// What runs a guest.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum On {
+    /// The X-Kernel.
+    XKernel,
+    /// Debian's Xen.
+    Xen,
+    /// The machine itself.
+    Native,
+}
+
+/// A size in MiB.
+pub fn mib(text: &str) -> Result<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let n: u64 = digits.parse().with_context(|| format!("'{text}' is not a size"))?;
+    match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "G" => n.checked_mul(1024).with_context(|| format!("'{text}' is too much")),
+        "M" | "" => Ok(n),
+        _ => bail!("'{text}' is not a size: use M or G"),
+    }
+}
+
+/// The guest's files, Debian's where none are given, and the first domain's command line.
+fn files(guest: &GuestArgs, script: &Script) -> Result<(PathBuf, Option<PathBuf>, String)> {
+    let initrd = match (&guest.kernel, &guest.initrd) {
+        (_, Some(initrd)) => Some(initrd.clone()),
+        (Some(_), None) => None,
+        (None, None) => Some(initrd::make(script)?),
+    };
+    let kernel = match &guest.kernel {
+        Some(kernel) => kernel.clone(),
+        None => debian::kernel()?,
+    };
+    let cmdline = guest.cmdline.clone().unwrap_or_else(|| if guest.kernel.is_none() { "console=hvc0 quiet nr_cpus=1".into() } else { String::new() });
+    Ok((kernel, initrd, cmdline))
+}
+
+/// The boot modules for a guest.
+fn modules(guest: &GuestArgs, script: &Script) -> Result<Vec<Module>> {
+    let (kernel, initrd, cmdline) = files(guest, script)?;
+    let line = match &guest.guest_mem {
+        Some(mem) => format!("xk:domain mem={mem} -- {cmdline}"),
+        None => cmdline,
+    };
+    let mut modules = vec![Module { file: kernel.clone(), line }];
+    let first_initrd = initrd.clone();
+    modules.extend(initrd.map(|file| Module { file, line: if guest.guest_mem.is_some() { "xk:initrd".into() } else { String::new() } }));
+    for text in &guest.domains {
+        let (mut file, mut initrd, mut options, mut cmdline) = (kernel.clone(), first_initrd.clone(), String::new(), String::new());
+        let (head, tail) = text.split_once("cmdline=").unwrap_or((text, ""));
+        cmdline.push_str(tail);
+        for part in head.split(',').filter(|p| !p.is_empty()) {
+            match part.split_once('=') {
+                Some(("kernel", value)) => (file, initrd) = (value.into(), None),
+                Some(("initrd", value)) => initrd = Some(value.into()),
+                Some((key @ ("name" | "mem" | "weight" | "vcpus"), value)) => options.push_str(&format!(" {key}={value}")),
+                _ => bail!("--domain: '{part}' is not understood"),
+            }
+        }
+        modules.push(Module { file, line: format!("xk:domain{options} -- {cmdline}") });
+        modules.extend(initrd.map(|file| Module { file, line: "xk:initrd".into() }));
+    }
+    Ok(modules)
+}
+
+/// What boots the X-Kernel with a guest.
+pub fn boot(guest: &GuestArgs, script: &Script, stats: bool) -> Result<Boot> {
+    let kernel = build::x_kernel(Profile::of(guest.dev))?;
+    let mut options = String::from("debug-exit");
+    if stats {
+        options.push_str(" stats=com2");
+    }
+    if !guest.options.is_empty() {
+        options.push(' ');
+        options.push_str(&guest.options);
+    }
+    Ok(Boot { kernel, options, modules: modules(guest, script)? })
+}
+
+/// What boots Debian's Xen with the same guest as its first domain.
+pub fn boot_on_xen(guest: &GuestArgs, script: &Script, mem_mib: u64) -> Result<Boot> {
+    let (kernel, initrd, cmdline) = files(guest, script)?;
+    let dom0 = mem_mib.saturating_sub(192).max(64);
+    let mut modules = vec![Module { file: kernel, line: format!("placeholder {cmdline}") }];
+    modules.extend(initrd.map(|file| Module { file, line: String::new() }));
+    Ok(Boot { kernel: debian::xen()?, options: format!("placeholder console=com1 com1=115200,8n1 dom0_mem={dom0}M,max:{dom0}M"), modules })
+}
+
+/// `run`.
+pub fn run(args: &RunArgs) -> Result<ExitCode> {
+    let script = if args.command.is_empty() { Script::Shell } else { Script::Command(args.command.clone()) };
+    if !args.command.is_empty() && args.guest.initrd.is_some() {
+        bail!("a command needs the built-in initrd");
+    }
+    let mem_mib = mib(&args.mem)?;
+    let stats = args.stats.as_ref().map(|_| sh::target("runs/stats.json")).transpose()?;
+    let interactive = args.command.is_empty() && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let image = sh::target(&format!("runs/run-{}.iso", std::process::id()))?;
+    let boot_from = match args.on {
+        On::XKernel => {
+            iso::make(&boot(&args.guest, &script, stats.is_some())?, &image)?;
+            BootFrom::Iso(image.clone())
+        }
+        On::Xen => {
+            iso::make(&boot_on_xen(&args.guest, &script, mem_mib)?, &image)?;
+            BootFrom::Iso(image.clone())
+        }
+        On::Native => {
+            let (kernel, initrd, cmdline) = files(&args.guest, &script)?;
+            BootFrom::Linux(kernel, initrd.context("a native run needs an initrd")?, cmdline.replace("hvc0", "ttyS0"))
+        }
+    };
+    if interactive {
+        eprintln!("xtask: booting; leave with `exit` in the shell, or Ctrl-a x");
+    }
+    let machine = Machine {
+        boot: boot_from,
+        mem_mib,
+        cpus: args.smp,
+        efi: args.efi,
+        stats: stats.clone(),
+        interactive,
+        timeout: args.timeout.map(Duration::from_secs),
+        log: qemu::log_file("run")?,
+        show: true,
+    };
+    let ended = qemu::run(&machine);
+    let _ = std::fs::remove_file(&image);
+    let ended = ended?;
+    if ended.timed_out {
+        eprintln!("xtask: ended after {} s; the log is {}", args.timeout.unwrap_or(0), machine.log.display());
+        return Ok(ExitCode::from(TIMED_OUT));
+    }
+    if let (Some(to), Some(from)) = (&args.stats, &stats) {
+        std::fs::write(to, format!("{:#}\n", qemu::read_stats(from)?))?;
+    }
+    if ended.code == Some(qemu::PANIC) {
+        bail!("the X-Kernel panicked; the log is {}", machine.log.display());
+    }
+    if args.command.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let status = ended.log.lines().rev().find_map(|l| l.trim().strip_prefix("XK-EXIT ")?.trim().parse::<u8>().ok());
+    Ok(ExitCode::from(status.context("the guest ended before the command did")?))
+}
+
+/// `iso`.
+pub fn iso(guest: &GuestArgs) -> Result<()> {
+    let mut boot = boot(guest, &Script::Shell, false)?;
+    // On a real machine nothing listens there.
+    boot.options = guest.options.clone();
+    let to = sh::target("x-kernel.iso")?;
+    iso::make(&boot, &to)?;
+    println!("{}", to.display());
+    Ok(())
+}
+
+/// `gdb`.
+pub fn gdb(guest: &GuestArgs) -> Result<()> {
+    setup::ensure(setup::GDB)?;
+    let boot = boot(guest, &Script::Shell, false)?;
+    let image = sh::target("runs/gdb.iso")?;
+    iso::make(&boot, &image)?;
+    let machine = Machine {
+        boot: BootFrom::Iso(image),
+        mem_mib: 1024,
+        cpus: 1,
+        efi: false,
+        stats: None,
+        interactive: false,
+        timeout: None,
+        log: qemu::log_file("gdb")?,
+        show: false,
+    };
+    let mut q = qemu::command(&machine)?;
+    let log = std::fs::File::create(&machine.log)?;
+    let mut child = q.args(["-s", "-S"]).stdin(std::process::Stdio::null()).stdout(log).spawn()?;
+    eprintln!("xtask: serial log: {}", machine.log.display());
+    let status = Command::new("gdb")
+        .arg(&boot.kernel)
+        .args(["-ex", "target remote :1234", "-ex", "hbreak x_kernel::kmain", "-ex", "hbreak x_kernel::panic::panic", "-ex", "continue"])
+        .status();
+    child.kill()?;
+    child.wait()?;
+    status?;
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! Debian packages: what is missing is installed, as root or by sudo.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::sh;
+
+/// What building the X-Kernel needs. The compiler is Debian's, because the target's core library is built from source.
+pub const BUILD: &[&str] = &["rustc-web", "cargo-web", "rust-web-src", "lld", "gcc", "libc6-dev", "binutils"];
+/// What running it needs.
+pub const RUN: &[&str] = &["qemu-system-x86", "ovmf", "grub-pc-bin", "grub-efi-amd64-bin", "grub-common", "xorriso", "mtools", "busybox-static"];
+/// What the tests need beyond that.
+pub const TEST: &[&str] = &["libxen-dev", "xz-utils"];
+/// What the debugger needs.
+pub const GDB: &[&str] = &["gdb"];
+
+/// Installs everything.
+pub fn all() -> Result<()> {
+    ensure(&[BUILD, RUN, TEST, GDB].concat())
+}
+
+/// Whether a package is installed.
+fn installed(package: &str) -> bool {
+    sh::output(Command::new("dpkg-query").args(["-W", "-f=${Status}", package])).is_ok_and(|s| s.contains("ok installed"))
+}
+
+/// Installs what is missing of `packages`.
+pub fn ensure(packages: &[&str]) -> Result<()> {
+    let missing: Vec<_> = packages.iter().copied().filter(|p| !installed(p)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    eprintln!("xtask: installing {}", missing.join(" "));
+    let root = sh::output(Command::new("id").arg("-u"))?.trim() == "0";
+    let apt = |args: &[&str]| {
+        let mut command = if root { Command::new("apt-get") } else { Command::new("sudo") };
+        if !root {
+            command.arg("apt-get");
+        }
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(args);
+        sh::run(&mut command)
+    };
+    // An index that is out of date names packages that are gone.
+    apt(&["update", "-qq"])?;
+    let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    install.extend(&missing);
+    apt(&install)?;
+    let still: Vec<_> = missing.into_iter().filter(|p| !installed(p)).collect();
+    if !still.is_empty() {
+        bail!("these packages are still missing: {}", still.join(" "));
+    }
+    Ok(())
+}

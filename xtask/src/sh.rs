@@ -1,0 +1,46 @@
+//! Paths of the project, and running other programs.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// The project's root.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the project").to_path_buf()
+}
+
+/// A path below target/, whose folder exists afterwards.
+pub fn target(path: &str) -> Result<PathBuf> {
+    let path = root().join("target").join(path);
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    Ok(path)
+}
+
+/// A folder outside the tree for what is slow to get, by name.
+pub fn cache(name: &str) -> Result<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    let path = base.context("neither XDG_CACHE_HOME nor HOME is set")?.join("x-containers").join(name);
+    std::fs::create_dir_all(&path)?;
+    Ok(path)
+}
+
+/// Runs a command; its output goes to stderr.
+pub fn run(command: &mut Command) -> Result<()> {
+    let status = command.stdout(std::io::stderr()).status().with_context(|| format!("cannot start {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} ended with {status}");
+    }
+    Ok(())
+}
+
+/// Runs a command and returns its standard output.
+pub fn output(command: &mut Command) -> Result<String> {
+    let out = command.stderr(Stdio::piped()).output().with_context(|| format!("cannot start {command:?}"))?;
+    if !out.status.success() {
+        bail!("{command:?} ended with {}: {}", out.status, String::from_utf8_lossy(&out.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
