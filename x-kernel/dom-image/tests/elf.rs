@@ -20,7 +20,12 @@ fn reads_a_stock_kernel() {
 
 #[test]
 fn paddr_offset_is_subtracted() {
-    let notes = [notes(), note(4, &0x8_0000u32.to_le_bytes()), note(1, &(BASE + 0x8_0000).to_le_bytes()), note(2, &(BASE + 0x8_1000).to_le_bytes())];
+    let notes = [
+        notes(),
+        note(4, &0x8_0000u32.to_le_bytes()),
+        note(1, &(BASE + 0x8_0000).to_le_bytes()),
+        note(2, &(BASE + 0x8_1000).to_le_bytes()),
+    ];
     let file = elf_with_notes(&notes.concat());
     assert_eq!(parse(&file).unwrap().segments[0].at, 0x8_0000);
     let file = elf_with_notes(&[common::notes(), note(4, &0x18_0000u32.to_le_bytes())].concat());
@@ -59,7 +64,7 @@ fn truncated() {
     broken("neither an ELF image nor a bzImage", |f| f.truncate(3));
     broken("the ELF header: 0x40 bytes at 0x0 pass the end at 0x3f", |f| f.truncate(63));
     broken("the program header table: 0xa8 bytes at 0x40 pass the end at 0xe7", |f| f.truncate(PHDR + 167));
-    broken("a note segment: 0xec bytes at 0x3000 pass the end at 0x2fff", |f| f.truncate(0x2fff));
+    broken("a note segment: 0xf4 bytes at 0x3000 pass the end at 0x2fff", |f| f.truncate(0x2fff));
     // The notes are read first, so they stand before what is cut here.
     let notes = notes();
     let mut early = headers(notes.len());
@@ -83,7 +88,7 @@ fn program_headers() {
     broken("the number of program headers is 0xffff: it must be 1 to 64", |f| put(f, 56, &[0xff, 0xff]));
     broken("the number of program headers is 0x0: it must be 1 to 64", |f| put(f, 56, &[0, 0]));
     broken("the size of program headers is 0x20: it must be 56", |f| f[54] = 32);
-    broken("the program header table: 0xa8 bytes at 0xffffffffffffffff pass the end at 0x30ec", |f| put(f, 32, &[0xff; 8]));
+    broken("the program header table: 0xa8 bytes at 0xffffffffffffffff pass the end at 0x30f4", |f| put(f, 32, &[0xff; 8]));
     let notes = notes();
     let mut many: Vec<_> = (0..17).map(|n| header(1, 0x1000, 0x10_0000 + n * 0x1000, 0x100, 0x1000)).collect();
     many.push(headers(notes.len())[2].clone());
@@ -93,7 +98,7 @@ fn program_headers() {
 
 #[test]
 fn segments() {
-    broken_header("a segment: 0x2000 bytes at 0xffffffffffffffff pass the end at 0x30ec", 0, OFFSET, u64::MAX);
+    broken_header("a segment: 0x2000 bytes at 0xffffffffffffffff pass the end at 0x30f4", 0, OFFSET, u64::MAX);
     broken_header("a segment's size in the file is 0xffffffffffffffff: it is larger than its size in memory", 0, FILESZ, u64::MAX);
     broken_header("a segment's size in the file is 0x2000: it is larger than its size in memory", 0, MEMSZ, 0x1fff);
     broken_header("a segment's memory: 0xffffffffffffffff bytes at 0x200000 pass the end at 0x40000000", 1, MEMSZ, u64::MAX);
@@ -113,12 +118,27 @@ fn notes_that_lead_nowhere() {
     assert_eq!(with(note(1, &(BASE + 0x15_0000).to_le_bytes())), "the entry point is 0xffffffff80150000: it must lie in a loaded segment");
     assert_eq!(with(note(1, b"abc")), "ENTRY is 0x3: its note's value must have 4 or 8 bytes");
     assert_eq!(with(note(2, &(BASE + 1).to_le_bytes())), "HYPERCALL_PAGE is 0xffffffff80000001: it must be a multiple of the page size");
-    assert_eq!(with(note(2, &u64::MAX.wrapping_sub(4095).to_le_bytes())), "HYPERCALL_PAGE is 0xfffffffffffff000: it must lie in a loaded segment");
+    assert_eq!(
+        with(note(2, &u64::MAX.wrapping_sub(4095).to_le_bytes())),
+        "HYPERCALL_PAGE is 0xfffffffffffff000: it must lie in a loaded segment"
+    );
     assert_eq!(with(note(3, &0x123u32.to_le_bytes())), "VIRT_BASE is 0x123: it must be a multiple of the page size");
-    assert_eq!(with(note(3, &0xffff_ffff_ffff_f000u64.to_le_bytes())), "VIRT_BASE is 0xfffffffffffff000: it is too close to the end of the address space");
-    assert_eq!(with(note(3, &0xffff_8100_0000_0000u64.to_le_bytes())), "VIRT_BASE is 0xffff810000000000: these addresses are the hypervisor's");
-    assert_eq!(with(note(3, &0x7fff_ffff_f000u64.to_le_bytes())), "VIRT_BASE is 0x7ffffffff000: it reaches addresses that are not canonical");
-    assert_eq!(with(note(15, &0xffff_8000_0000_0000u64.to_le_bytes())), "INIT_P2M is 0xffff800000000000: these addresses are the hypervisor's");
+    assert_eq!(
+        with(note(3, &0xffff_ffff_ffff_f000u64.to_le_bytes())),
+        "VIRT_BASE is 0xfffffffffffff000: it is too close to the end of the address space"
+    );
+    assert_eq!(
+        with(note(3, &0xffff_8100_0000_0000u64.to_le_bytes())),
+        "VIRT_BASE is 0xffff810000000000: these addresses are the hypervisor's"
+    );
+    assert_eq!(
+        with(note(3, &0x7fff_ffff_f000u64.to_le_bytes())),
+        "VIRT_BASE is 0x7ffffffff000: it reaches addresses that are not canonical"
+    );
+    assert_eq!(
+        with(note(15, &0xffff_8000_0000_0000u64.to_le_bytes())),
+        "INIT_P2M is 0xffff800000000000: these addresses are the hypervisor's"
+    );
     assert_eq!(with(note(15, &1u64.to_le_bytes())), "INIT_P2M is 0x1: it must be a multiple of the page size");
     assert_eq!(with(note(8, b"minios\0")), "it has no loader that is known: the LOADER note must say generic");
     assert_eq!(with(note(9, b"no\0")), "it has no 64-bit tables: its PAE_MODE note does not say yes");
@@ -128,7 +148,10 @@ fn notes_that_lead_nowhere() {
 fn required_features() {
     let with = |text: &[u8]| refusal(&elf_with_notes(&[notes(), note(10, text)].concat()));
     assert_eq!(with(b"!auto_translated_physmap\0"), "it requires the feature auto_translated_physmap, which is not provided");
-    assert_eq!(with(b"pae_pgdir_above_4gb|!supervisor_mode_kernel"), "it requires the feature supervisor_mode_kernel, which is not provided");
+    assert_eq!(
+        with(b"pae_pgdir_above_4gb|!supervisor_mode_kernel"),
+        "it requires the feature supervisor_mode_kernel, which is not provided"
+    );
     assert_eq!(with(b"!tele\nport\0"), "it requires the feature tele?port, which is not provided");
     let long = [b"!".as_slice(), &[b'x'; 500]].concat();
     assert_eq!(with(&long).len(), 48 + "it requires the feature , which is not provided".len());

@@ -15,6 +15,7 @@ use pv_core::bootline::{self, DomainLine, DomainPlan};
 use pv_core::evtchn::{Consumer, EvtchnTable};
 use pv_core::frame::{self, DomId, Level, Mfn};
 use pv_core::grant::{GrantTable, MapTrack};
+use xen_abi::errno::Errno;
 use xen_abi::shared_info::offset;
 use xen_abi::start_info::MAX_GUEST_CMDLINE;
 use xen_abi::version::{
@@ -78,21 +79,29 @@ pub fn boot_domains(info: &BootInfo) {
         .enumerate()
         .filter(|(_, p)| p.line.mem.is_some())
         .chain(plans.iter().enumerate().filter(|(_, p)| p.line.mem.is_none()));
+    let mut built = ArrayVec::<Arc<Domain>, 64>::new();
     for (index, plan) in order {
         let Some(id) = u16::try_from(index).ok().and_then(|i| i.checked_add(1)) else { return };
         match build(info, plan, DomId::new(id), index == 0) {
-            Ok(domain) => log::info!(
-                "domain {id} ({}): {} MiB, {} vcpus, weight {}",
-                domain.name,
-                domain.max_pages.load(Ordering::Relaxed) >> 8,
-                domain.vcpus().len(),
-                domain.weight
-            ),
+            Ok(domain) => {
+                log::info!(
+                    "domain {id} ({}): {} MiB, {} vcpus, weight {}",
+                    domain.name,
+                    domain.max_pages.load(Ordering::Relaxed) >> 8,
+                    domain.vcpus().len(),
+                    domain.weight
+                );
+                drop(built.try_push(domain));
+            }
             Err(why) => log::error!("domain {id} is not built: {why}"),
         }
     }
-    if super::count() == 0 {
+    if built.is_empty() {
         log::error!("no domain to run");
+    }
+    // All start together, whatever the order they were built in.
+    for vcpu in built.iter().filter_map(|domain| domain.vcpu(0)) {
+        sched::wake(vcpu);
     }
 }
 
@@ -305,8 +314,8 @@ fn create(line: &DomainLine<'_>, id: DomId, initial: bool, pages: u64) -> Result
 
 /// Gives vCPU 0 its first state and lets it run.
 fn start(domain: &Arc<Domain>, root: Mfn, layout: &Layout, entry: u64) -> Result<(), BuildError> {
-    mmu::pin(domain, root, Level::L4).map_err(|e| error(format_args!("its first page tables are refused: {}", e.name())))?;
-    mmu::take_base(domain, root).map_err(|e| error(format_args!("its first page tables are refused: {}", e.name())))?;
+    to_the_end(|| mmu::pin(domain, root, Level::L4))?;
+    to_the_end(|| mmu::take_base(domain, root))?;
     let vcpu = domain.vcpu(0).ok_or_else(|| error(format_args!("it has no vCPU")))?;
     // Stacks grow down: it starts where its frame ends.
     let stack_va = layout.va(layout.stack_pfn + 1);
@@ -323,8 +332,17 @@ fn start(domain: &Arc<Domain>, root: Mfn, layout: &Layout, entry: u64) -> Result
     }
     vcpu.initialised.store(true, Ordering::Release);
     vcpu.online.store(true, Ordering::Release);
-    sched::wake(vcpu);
     Ok(())
+}
+
+/// Repeats `step` while it is preempted: there is no guest yet to give way to, and each time gets further.
+fn to_the_end(mut step: impl FnMut() -> Result<(), Errno>) -> Result<(), BuildError> {
+    loop {
+        match step() {
+            Err(Errno::ERESTART) => {}
+            done => return done.map_err(|e| error(format_args!("its first page tables are refused: {}", e.name()))),
+        }
+    }
 }
 
 /// Gives a domain with a console ring its end of it.
