@@ -153,7 +153,7 @@ fn cut_and_broken_streams() {
     sum[at] ^= 1;
     assert_eq!(refused(&sum), "gzip: its checksum is wrong, after 5000 bytes");
     assert!(refused(&with_size(gzip(&data)[..500].to_vec(), 5000)).starts_with("gzip: the stream is "));
-    assert_eq!(refused(&with_size(vec![0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3, b'x'], 1)).split(':').next(), Some("the gzip header"));
+    assert_eq!(refused(&with_size(vec![0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3, b'x'], 0x101_0101)).split(':').next(), Some("the gzip header"));
     let lz4 = lz4(&data, 5000);
     assert_eq!(refused(&with_size(lz4[..lz4.len() - 5].to_vec(), 5000)).split(':').next(), Some("an lz4 block"));
     let zstd = zstd(&data);
