@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use crate::{setup, sh, symbols};
 
@@ -66,8 +67,19 @@ fn cargo(package: &str, profile: Profile, flags: &str) -> Result<(Command, PathB
     Ok((command, folder.join(TARGET).join(profile.folder())))
 }
 
-/// Builds the X-Kernel twice: the second time with the first one's symbols in it. Returns where the ELF is.
+/// Builds the X-Kernel, once per run of this program. Returns where the ELF is.
 pub fn x_kernel(profile: Profile) -> Result<PathBuf> {
+    static BUILT: Mutex<[Option<PathBuf>; 2]> = Mutex::new([None, None]);
+    let mut built = BUILT.lock().map_err(|_| anyhow!("an earlier build failed"))?;
+    let slot = &mut built[profile as usize];
+    if slot.is_none() {
+        *slot = Some(build_x_kernel(profile)?);
+    }
+    slot.clone().context("built just now")
+}
+
+/// Builds it twice: the second time with the first one's symbols in it.
+fn build_x_kernel(profile: Profile) -> Result<PathBuf> {
     let script = sh::root().join("linker.ld");
     let flags = format!("-C relocation-model=pic -C code-model=small -C link-arg=-T{} -C link-arg=--no-pie", script.display());
     eprintln!("xtask: building the X-Kernel ({profile:?})");
@@ -82,14 +94,20 @@ pub fn x_kernel(profile: Profile) -> Result<PathBuf> {
     Ok(to)
 }
 
-/// Builds the micro-guests into target/guests, one ELF each.
+/// Builds the micro-guests into target/guests, one ELF each, once per run of this program.
 pub fn guests() -> Result<PathBuf> {
+    static BUILT: Mutex<Option<PathBuf>> = Mutex::new(None);
+    let mut built = BUILT.lock().map_err(|_| anyhow!("an earlier build failed"))?;
+    if built.is_none() {
+        *built = Some(build_guests()?);
+    }
+    built.clone().context("built just now")
+}
+
+fn build_guests() -> Result<PathBuf> {
     let to = sh::root().join("target/guests");
     std::fs::create_dir_all(&to)?;
     let script = sh::root().join("tests/ptk/guest.ld");
-    if !script.is_file() {
-        return Ok(to);
-    }
     eprintln!("xtask: building the micro-guests");
     let flags = format!("-C relocation-model=static -C code-model=kernel -C link-arg=-T{}", script.display());
     let (mut command, folder) = cargo("pv-guests", Profile::Release, &flags)?;

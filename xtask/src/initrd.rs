@@ -1,5 +1,6 @@
 //! Initial RAM disks: a static busybox and an init script.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -75,8 +76,15 @@ pub fn make(script: &Script) -> Result<PathBuf> {
             ("command", format!("echo XK-BEGIN\n{line}\necho \"XK-EXIT $?\"\npoweroff -f\n"))
         }
     };
-    let to = sh::target(&format!("initrd/{name}-{}.gz", std::process::id()))?;
-    write(&to, &format!("{PROLOGUE}{body}")).with_context(|| format!("cannot make {}", to.display()))?;
+    // Named by what is in it, and put in place in one step: runs that go on side by side may ask for the same one.
+    let init = format!("{PROLOGUE}{body}");
+    let mut hash = DefaultHasher::new();
+    init.hash(&mut hash);
+    let to = sh::target(&format!("initrd/{name}-{:016x}.gz", hash.finish()))?;
+    if !to.is_file() {
+        let part = to.with_extension(format!("{}-{:?}", std::process::id(), std::thread::current().id()));
+        write(&part, &init).and_then(|()| Ok(std::fs::rename(&part, &to)?)).with_context(|| format!("cannot make {}", to.display()))?;
+    }
     Ok(to)
 }
 

@@ -1,7 +1,9 @@
 //! `cargo xtask`: builds, runs and tests X-Containers. Every verb installs what it misses.
 
 mod bench;
+mod broken;
 mod build;
+mod case;
 mod debian;
 mod initrd;
 mod iso;

@@ -1,24 +1,26 @@
 //! `run`, `iso` and `gdb`: guests on the X-Kernel, or on what it is compared with.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use serde::Deserialize;
 
 use crate::build::{self, Profile};
 use crate::initrd::{self, Script};
 use crate::iso::{self, Boot, Module};
 use crate::qemu::{self, BootFrom, Machine};
-use crate::{debian, setup, sh};
+use crate::{broken, debian, setup, sh};
 
 /// Exit status when the time ran out.
 const TIMED_OUT: u8 = 124;
 
 /// Guests.
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct GuestArgs {
     /// A PV kernel (ELF or bzImage) for the first domain, instead of Debian's
     #[arg(long)]
@@ -32,6 +34,7 @@ pub struct GuestArgs {
     /// A further domain: name=N,mem=SIZE,weight=W,kernel=FILE,initrd=FILE,cmdline=TEXT (cmdline last; without kernel
     /// and initrd those of the first domain)
     #[arg(long = "domain")]
+    #[serde(rename = "domain")]
     pub domains: Vec<String>,
     /// The first domain's memory; without it all that the machine has
     #[arg(long)]
@@ -94,6 +97,15 @@ pub fn mib(text: &str) -> Result<u64> {
     }
 }
 
+/// A kernel: `guest:NAME` is a micro-guest, `broken:KIND` one that must be refused; all else is a file.
+fn named(kernel: &Path) -> Result<PathBuf> {
+    match kernel.to_str().and_then(|text| text.split_once(':')) {
+        Some(("guest", name)) => Ok(build::guests()?.join(name)),
+        Some(("broken", kind)) => broken::kernel(kind),
+        _ => Ok(kernel.to_path_buf()),
+    }
+}
+
 /// The guest's files, Debian's where none are given, and the first domain's command line.
 fn files(guest: &GuestArgs, script: &Script) -> Result<(PathBuf, Option<PathBuf>, String)> {
     let initrd = match (&guest.kernel, &guest.initrd) {
@@ -102,7 +114,7 @@ fn files(guest: &GuestArgs, script: &Script) -> Result<(PathBuf, Option<PathBuf>
         (None, None) => Some(initrd::make(script)?),
     };
     let kernel = match &guest.kernel {
-        Some(kernel) => kernel.clone(),
+        Some(kernel) => named(kernel)?,
         None => debian::kernel()?,
     };
     let cmdline = guest.cmdline.clone().unwrap_or_else(|| if guest.kernel.is_none() { "console=hvc0 quiet nr_cpus=1".into() } else { String::new() });
@@ -125,7 +137,7 @@ fn modules(guest: &GuestArgs, script: &Script) -> Result<Vec<Module>> {
         cmdline.push_str(tail);
         for part in head.split(',').filter(|p| !p.is_empty()) {
             match part.split_once('=') {
-                Some(("kernel", value)) => (file, initrd) = (value.into(), None),
+                Some(("kernel", value)) => (file, initrd) = (named(Path::new(value))?, None),
                 Some(("initrd", value)) => initrd = Some(value.into()),
                 Some((key @ ("name" | "mem" | "weight" | "vcpus"), value)) => options.push_str(&format!(" {key}={value}")),
                 _ => bail!("--domain: '{part}' is not understood"),

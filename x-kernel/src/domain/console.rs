@@ -6,7 +6,7 @@
 //! one of them cannot take the line from the others (XSA-118).
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use arrayvec::ArrayVec;
 use pv_core::frame::Mfn;
@@ -54,9 +54,14 @@ impl GuestConsole {
     }
 }
 
-/// Whether lines carry their domain's name: as soon as there is more than one domain.
+/// Whether lines carry their domain's name: from when there is more than one domain, for good, so that a log reads
+/// the same to its end.
 fn prefixed() -> bool {
-    super::count() > 1
+    static SEVERAL: AtomicBool = AtomicBool::new(false);
+    if super::count() > 1 {
+        SEVERAL.store(true, Ordering::Relaxed);
+    }
+    SEVERAL.load(Ordering::Relaxed)
 }
 
 /// Prints what a guest has written.

@@ -1,0 +1,173 @@
+//! Tests that boot: each case of tests/cases.toml is one machine, and what its serial log must and must not say.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use regex::Regex;
+use serde::Deserialize;
+
+use crate::initrd::Script;
+use crate::qemu::{self, BootFrom, Ended, Machine};
+use crate::run::{self, GuestArgs};
+use crate::{iso, sh};
+
+/// What no log may say, whatever the case.
+const NEVER: &[&str] = &["panic", "census: .*leaks", r"CHECK .* FAIL", "VERDICT (FAILURE|ERROR)", "Kernel panic - not syncing"];
+
+/// One boot.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Case {
+    /// Its name, `group/what`.
+    pub name: String,
+    /// The guests, as for `cargo xtask run`.
+    #[serde(default)]
+    guest: GuestArgs,
+    /// The machine's memory.
+    #[serde(default = "one_gib")]
+    mem: String,
+    /// The machine's CPUs.
+    #[serde(default = "one")]
+    smp: u32,
+    /// UEFI firmware.
+    #[serde(default)]
+    efi: bool,
+    /// Seconds until it counts as hung.
+    #[serde(default = "two_minutes")]
+    timeout: u64,
+    /// QEMU's exit status.
+    #[serde(default = "success")]
+    status: i32,
+    /// Expressions that lines must match, each at least once, in any order.
+    want: Vec<String>,
+    /// Expressions that no line may match.
+    #[serde(default)]
+    never: Vec<String>,
+    /// Expressions of `NEVER` that this case is about.
+    #[serde(default)]
+    except: Vec<String>,
+}
+
+fn one_gib() -> String {
+    "1G".into()
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn two_minutes() -> u64 {
+    120
+}
+
+fn success() -> i32 {
+    qemu::SUCCESS
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    case: Vec<Case>,
+}
+
+/// All cases.
+pub fn all() -> Result<Vec<Case>> {
+    let path = sh::root().join("tests/cases.toml");
+    let text = std::fs::read_to_string(&path)?;
+    let file: File = toml::from_str(&text).with_context(|| format!("{}", path.display()))?;
+    Ok(file.case)
+}
+
+impl Case {
+    /// Boots it and judges the log.
+    ///
+    /// # Errors
+    /// What is wrong with the log, and where it is.
+    pub fn run(&self) -> Result<()> {
+        let image = sh::target(&format!("runs/{}.iso", self.name.replace('/', "-")))?;
+        let boot = run::boot(&self.guest, &Script::Smoke, false)?;
+        iso::make(&boot, &image)?;
+        let machine = Machine {
+            boot: BootFrom::Iso(image.clone()),
+            mem_mib: run::mib(&self.mem)?,
+            cpus: self.smp,
+            efi: self.efi,
+            stats: None,
+            interactive: false,
+            timeout: Some(Duration::from_secs(self.timeout)),
+            log: qemu::log_file(&self.name)?,
+            show: false,
+        };
+        let ended = qemu::run(&machine);
+        std::fs::remove_file(&image)?;
+        let faults = self.judge(&ended?)?;
+        if !faults.is_empty() {
+            bail!("{}\n    log: {}", faults.join("\n    "), machine.log.display());
+        }
+        Ok(())
+    }
+
+    /// What is wrong with how it ended.
+    fn judge(&self, ended: &Ended) -> Result<Vec<String>> {
+        let mut faults = Vec::new();
+        if ended.timed_out {
+            faults.push(format!("hung: no end after {} s", self.timeout));
+        } else if ended.code != Some(self.status) {
+            faults.push(format!("exit status {:?} instead of {}", ended.code, self.status));
+        }
+        let lines: Vec<&str> = ended.log.lines().collect();
+        for want in &self.want {
+            let expression = Regex::new(want)?;
+            if !lines.iter().any(|l| expression.is_match(l)) {
+                faults.push(format!("no line matches: {want}"));
+            }
+        }
+        let general = NEVER.iter().copied().filter(|n| !self.except.iter().any(|e| e == n));
+        for never in general.chain(self.never.iter().map(String::as_str)) {
+            let expression = Regex::new(never)?;
+            if let Some(line) = lines.iter().find(|l| expression.is_match(l)) {
+                faults.push(format!("must not be there: {line}"));
+            }
+        }
+        Ok(faults)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case(text: &str) -> Case {
+        toml::from_str(text).expect("a case")
+    }
+
+    fn ended(log: &str, code: i32) -> Ended {
+        Ended { log: log.into(), code: Some(code), timed_out: false, times: Vec::new() }
+    }
+
+    #[test]
+    fn a_log_is_judged() {
+        let c = case("name = 'x/y'\nwant = ['^VERDICT SUCCESS$']\nnever = ['oops']");
+        let faults = |log, code| c.judge(&ended(log, code)).expect("expressions").len();
+        assert_eq!(faults("VERDICT SUCCESS\n", 33), 0);
+        assert_eq!(faults("VERDICT SUCCESS\n", 35), 1);
+        assert_eq!(faults("nothing\n", 33), 1);
+        assert_eq!(faults("VERDICT SUCCESS\noops\n", 33), 1);
+        assert_eq!(faults("VERDICT SUCCESS\nCHECK a FAIL\nX-Kernel: panic: b\n", 33), 2);
+        let hung = Ended { timed_out: true, ..ended("VERDICT SUCCESS\n", 33) };
+        assert_eq!(c.judge(&hung).expect("expressions").len(), 1);
+    }
+
+    #[test]
+    fn every_case_can_be_judged() {
+        let cases = all().expect("tests/cases.toml is well-formed");
+        for c in &cases {
+            assert!(!c.want.is_empty(), "{} wants nothing", c.name);
+            c.judge(&ended("", 0)).expect("its expressions are well-formed");
+        }
+        let mut names: Vec<_> = cases.iter().map(|c| &c.name).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), cases.len(), "names are unique");
+    }
+}
