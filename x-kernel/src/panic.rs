@@ -70,11 +70,7 @@ fn on_panic(info: &PanicInfo<'_>) -> ! {
 /// A trap in ring 0 that neither the exception table nor anything else expected, or one that no guest can take.
 pub fn unexpected_trap(regs: &GuestRegs) -> ! {
     let name = usize::try_from(regs.vector).ok().and_then(|v| EXCEPTIONS.get(v)).copied().unwrap_or("interrupt");
-    die(
-        format_args!("unexpected {name} (vector {}, error {:#x}) at {:#x}", regs.vector, regs.error_code, regs.rip),
-        Some(regs),
-        regs.rbp,
-    )
+    die(format_args!("unexpected {name} (vector {}, error {:#x}) at {:#x}", regs.vector, regs.error_code, regs.rip), Some(regs), regs.rbp)
 }
 
 const EXCEPTIONS: [&str; 22] = [

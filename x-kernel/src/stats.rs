@@ -23,7 +23,13 @@ pub fn record(domain: &Domain) {
         out.push(',');
     }
     // Writing to a String fails only by running out of memory, which the allocator answers for.
-    let _ = write!(out, "{{\"domid\":{},\"name\":\"{}\",\"stop\":\"{:?}\",\"hypercalls\":{{", domain.id.raw(), domain.name, domain.stop_reason());
+    let _ = write!(
+        out,
+        "{{\"domid\":{},\"name\":\"{}\",\"stop\":\"{:?}\",\"hypercalls\":{{",
+        domain.id.raw(),
+        domain.name,
+        domain.stop_reason()
+    );
     let mut first = true;
     for (nr, counter) in domain.counters.hypercalls.iter().enumerate() {
         if counter.get() != 0 {
@@ -36,7 +42,11 @@ pub fn record(domain: &Domain) {
         let _ = write!(out, ",\"{name}\":{value}");
     });
     let alive = tsc::now_ns().saturating_sub(domain.created_ns);
-    let _ = write!(out, ",\"alive_ns\":{alive},\"abom\":{{\"patched\":0,\"refused\":{{}}}},\"syscalls\":{{\"trap\":{},\"call\":0}}}}", domain.counters.syscalls_trap.get());
+    let _ = write!(
+        out,
+        ",\"alive_ns\":{alive},\"abom\":{{\"patched\":0,\"refused\":{{}}}},\"syscalls\":{{\"trap\":{},\"call\":0}}}}",
+        domain.counters.syscalls_trap.get()
+    );
 }
 
 /// Writes everything to COM2, one JSON object on one line.

@@ -44,9 +44,7 @@ pub fn make(boot: &Boot, to: &Path) -> Result<()> {
     let folder = to.with_extension("d");
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(folder.join("boot/grub"))?;
-    let copy = |from: &Path, name: &str| {
-        std::fs::copy(from, folder.join(name)).with_context(|| format!("cannot read {}", from.display()))
-    };
+    let copy = |from: &Path, name: &str| std::fs::copy(from, folder.join(name)).with_context(|| format!("cannot read {}", from.display()));
     copy(&boot.kernel, "kernel")?;
     let mut config = String::from("set timeout=0\nmenuentry 'X-Container' {\n");
     writeln!(config, "  multiboot2 /kernel {}", words(&boot.options))?;

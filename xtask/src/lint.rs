@@ -1,3 +1,5 @@
 //! `lint`.
 use anyhow::Result;
-pub fn run() -> Result<()> { anyhow::bail!("later") }
+pub fn run() -> Result<()> {
+    anyhow::bail!("later")
+}

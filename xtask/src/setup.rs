@@ -9,7 +9,8 @@ use crate::sh;
 /// What building the X-Kernel needs. The compiler is Debian's, because the target's core library is built from source.
 pub const BUILD: &[&str] = &["rustc-web", "cargo-web", "rust-web-src", "lld", "gcc", "libc6-dev", "binutils"];
 /// What running it needs.
-pub const RUN: &[&str] = &["qemu-system-x86", "ovmf", "grub-pc-bin", "grub-efi-amd64-bin", "grub-common", "xorriso", "mtools", "busybox-static"];
+pub const RUN: &[&str] =
+    &["qemu-system-x86", "ovmf", "grub-pc-bin", "grub-efi-amd64-bin", "grub-common", "xorriso", "mtools", "busybox-static"];
 /// What the tests need beyond that.
 pub const TEST: &[&str] = &["libxen-dev", "xz-utils"];
 /// What the debugger needs.

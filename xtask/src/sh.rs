@@ -21,7 +21,9 @@ pub fn target(path: &str) -> Result<PathBuf> {
 
 /// A folder outside the tree for what is slow to get, by name.
 pub fn cache(name: &str) -> Result<PathBuf> {
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
     let path = base.context("neither XDG_CACHE_HOME nor HOME is set")?.join("x-containers").join(name);
     std::fs::create_dir_all(&path)?;
     Ok(path)

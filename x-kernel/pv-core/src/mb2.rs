@@ -242,7 +242,14 @@ mod tests {
 
     #[test]
     fn known_tags_have_their_shape() {
-        for bad in [tag(6, &[40, 0, 0, 0, 0, 0, 0, 0]), tag(6, &[24, 0, 0]), tag(14, &[0; 19]), tag(15, &[0; 40]), tag(3, &[0; 8]), tag(0, &[0; 8])] {
+        for bad in [
+            tag(6, &[40, 0, 0, 0, 0, 0, 0, 0]),
+            tag(6, &[24, 0, 0]),
+            tag(14, &[0; 19]),
+            tag(15, &[0; 40]),
+            tag(3, &[0; 8]),
+            tag(0, &[0; 8]),
+        ] {
             assert!(check(&info(&[bad, tag(0, &[])])).is_err());
         }
         assert_eq!(check(&info(&[tag(1, b"x\0")])), Err(Mb2Error::NoEnd));

@@ -39,7 +39,15 @@ pub fn of(domain: DomId) -> Census {
 pub fn print() {
     super::for_each(|d| {
         let c = of(d.id);
-        log::info!("domain {}: {} frames, L1–L4 {:?}, descriptors {}, writable {}, pinned {}", d.id.raw(), c.owned, &c.typed[..4], c.typed[4], c.typed[5], c.pinned);
+        log::info!(
+            "domain {}: {} frames, L1–L4 {:?}, descriptors {}, writable {}, pinned {}",
+            d.id.raw(),
+            c.owned,
+            &c.typed[..4],
+            c.typed[4],
+            c.typed[5],
+            c.pinned
+        );
     });
 }
 

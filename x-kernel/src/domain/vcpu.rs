@@ -263,15 +263,10 @@ impl Vcpu {
     /// The earliest deadline of its timers, ns since boot.
     pub fn next_deadline(&self) -> Option<u64> {
         let period = if self.period_ns.load(Ordering::Relaxed) == 0 { 0 } else { self.period_next_ns.load(Ordering::Relaxed) };
-        [
-            self.singleshot_ns.load(Ordering::Relaxed),
-            self.timer_ns.load(Ordering::Relaxed),
-            self.poll_ns.load(Ordering::Relaxed),
-            period,
-        ]
-        .into_iter()
-        .filter(|&t| t != 0)
-        .min()
+        [self.singleshot_ns.load(Ordering::Relaxed), self.timer_ns.load(Ordering::Relaxed), self.poll_ns.load(Ordering::Relaxed), period]
+            .into_iter()
+            .filter(|&t| t != 0)
+            .min()
     }
 
     /// Whether the scheduler may run it.

@@ -152,11 +152,8 @@ pub fn idle_l4() -> Mfn {
 pub fn install_hypervisor_slots(l4: Mfn, perdomain: Option<Mfn>) -> bool {
     let (Some(tree), Some(window)) = (TREE.get(), FrameWindow::new(l4)) else { return false };
     for index in FIRST_SLOT..=LAST_SLOT {
-        let entry = if index == PERDOMAIN_SLOT {
-            perdomain.map_or(0, |l3| l3.raw() << FRAME_SHIFT | bits::TABLE)
-        } else {
-            tree.root_entry(index)
-        };
+        let entry =
+            if index == PERDOMAIN_SLOT { perdomain.map_or(0, |l3| l3.raw() << FRAME_SHIFT | bits::TABLE) } else { tree.root_entry(index) };
         window.write_u64_at(index.wrapping_mul(8), entry);
     }
     true

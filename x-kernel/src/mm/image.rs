@@ -40,8 +40,11 @@ pub fn sections() -> [Section; 4] {
     let text = (&raw const __text_start as u64, &raw const __text_end as u64);
     let rodata = (&raw const __rodata_start as u64, &raw const __rodata_end as u64);
     let (once, data) = (ro_after_init(), (&raw const __data_start as u64, &raw const __image_end as u64));
-    [(text, bits::CODE), (rodata, bits::RO), (once, bits::DATA), (data, bits::DATA)]
-        .map(|((start, end), flags)| Section { start, end: page_up(end), flags })
+    [(text, bits::CODE), (rodata, bits::RO), (once, bits::DATA), (data, bits::DATA)].map(|((start, end), flags)| Section {
+        start,
+        end: page_up(end),
+        flags,
+    })
 }
 
 /// The part that becomes read-only after boot.

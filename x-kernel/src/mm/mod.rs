@@ -87,13 +87,7 @@ pub fn init(map: &MemoryMap) {
     assert!(built.is_some(), "no memory for page tables");
     boot.lift_limit();
     assert!(frame_table::init(&ram, &mut boot).is_some(), "no memory for the frame table");
-    let Some(storage) = boot.take_words(frame_alloc::storage_bytes(ram.end())) else {
-        panic!("no memory for the frame allocator")
-    };
+    let Some(storage) = boot.take_words(frame_alloc::storage_bytes(ram.end())) else { panic!("no memory for the frame allocator") };
     frame_alloc::init(storage, ram.end(), &boot.into_free());
-    log::info!(
-        "memory: {} MiB of RAM, {} MiB free",
-        ram.frames() >> 8,
-        frame_alloc::free_frames() >> 8
-    );
+    log::info!("memory: {} MiB of RAM, {} MiB free", ram.frames() >> 8, frame_alloc::free_frames() >> 8);
 }

@@ -1,8 +1,8 @@
 //! Entry points that a guest registers: event, failsafe, system call, NMI. Answers to Xen's pv/callback.c.
 
 use xen_abi::callback::{
-    CALLBACKF_mask_events, CALLBACKOP_register, CALLBACKOP_unregister, CALLBACKTYPE_event, CALLBACKTYPE_failsafe,
-    CALLBACKTYPE_nmi, CALLBACKTYPE_syscall, CALLBACKTYPE_syscall32, CALLBACKTYPE_sysenter, CallbackRegister, CallbackUnregister,
+    CALLBACKF_mask_events, CALLBACKOP_register, CALLBACKOP_unregister, CALLBACKTYPE_event, CALLBACKTYPE_failsafe, CALLBACKTYPE_nmi,
+    CALLBACKTYPE_syscall, CALLBACKTYPE_syscall32, CALLBACKTYPE_sysenter, CallbackRegister, CallbackUnregister,
 };
 use xen_abi::errno::Errno;
 

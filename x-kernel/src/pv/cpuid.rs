@@ -22,7 +22,22 @@ const HYPERVISOR_1C: u32 = 1 << 31;
 /// are the X-Kernel's.
 const HIDE_1D: u32 = 1 << 1 | 1 << 3 | 1 << 7 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 21 | 1 << 22 | 1 << 28 | 1 << 29 | 1 << 31;
 /// Leaf 7 ebx, what is offered: FSGSBASE, BMI1, AVX2, BMI2, ERMS, AVX512F/DQ/IFMA/CD/BW/VL, RDSEED, ADX, CLFLUSHOPT, CLWB, SHA.
-const SHOW_7B: u32 = 1 | 1 << 3 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 19 | 1 << 21 | 1 << 23 | 1 << 24 | 1 << 28 | 1 << 29 | 1 << 30 | 1 << 31;
+const SHOW_7B: u32 = 1
+    | 1 << 3
+    | 1 << 5
+    | 1 << 8
+    | 1 << 9
+    | 1 << 16
+    | 1 << 17
+    | 1 << 18
+    | 1 << 19
+    | 1 << 21
+    | 1 << 23
+    | 1 << 24
+    | 1 << 28
+    | 1 << 29
+    | 1 << 30
+    | 1 << 31;
 /// Leaf 7 ecx: AVX512-VBMI/VBMI2/VNNI/BITALG/VPOPCNTDQ, GFNI, VAES, VPCLMULQDQ.
 const SHOW_7C: u32 = 1 << 1 | 1 << 6 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 14;
 /// Leaf 7 edx: FSRM.

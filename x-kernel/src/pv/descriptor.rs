@@ -201,7 +201,8 @@ pub fn update_descriptor(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
     }
     let _mm = cx.domain.mm.lock();
     // As a descriptor frame if it can serve as one, else as plain memory of the guest's.
-    let typed = [FrameKind::SegDesc, FrameKind::Writable].into_iter().any(|kind| frame::get_typed(machine(), mfn, cx.domain.id, kind).is_ok());
+    let typed =
+        [FrameKind::SegDesc, FrameKind::Writable].into_iter().any(|kind| frame::get_typed(machine(), mfn, cx.domain.id, kind).is_ok());
     if !typed {
         return Err(Errno::EINVAL);
     }

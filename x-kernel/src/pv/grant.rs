@@ -154,11 +154,8 @@ fn own(domain: &Domain, alleged: u16) -> Result<(), GrantError> {
 
 /// Takes a reference of the right type from the frame's owner.
 fn take(frame: Mfn, owner: DomId, writable: bool) -> Result<(), GrantError> {
-    let taken = if writable {
-        frame::get_typed(machine(), frame, owner, FrameKind::Writable)
-    } else {
-        frame::get_ref(machine(), frame, owner)
-    };
+    let taken =
+        if writable { frame::get_typed(machine(), frame, owner, FrameKind::Writable) } else { frame::get_ref(machine(), frame, owner) };
     taken.map_err(|_| GrantError::BadPage)
 }
 

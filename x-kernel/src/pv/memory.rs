@@ -9,9 +9,10 @@ use core::sync::atomic::Ordering;
 use pv_core::frame::{Mfn, Pfn};
 use xen_abi::errno::Errno;
 use xen_abi::memory::{
-    E820Entry, XENMEM_current_reservation, XENMEM_decrease_reservation, XENMEM_exchange, XENMEM_increase_reservation, XENMEM_machine_memory_map,
-    XENMEM_machphys_mapping, XENMEM_machphys_mfn_list, XENMEM_maximum_gpfn, XENMEM_maximum_ram_page, XENMEM_maximum_reservation,
-    XENMEM_memory_map, XENMEM_populate_physmap, XenMachphysMapping, XenMachphysMfnList, XenMemoryExchange, XenMemoryMap, XenMemoryReservation,
+    E820Entry, XENMEM_current_reservation, XENMEM_decrease_reservation, XENMEM_exchange, XENMEM_increase_reservation,
+    XENMEM_machine_memory_map, XENMEM_machphys_mapping, XENMEM_machphys_mfn_list, XENMEM_maximum_gpfn, XENMEM_maximum_ram_page,
+    XENMEM_maximum_reservation, XENMEM_memory_map, XENMEM_populate_physmap, XenMachphysMapping, XenMachphysMfnList, XenMemoryExchange,
+    XenMemoryMap, XenMemoryReservation,
 };
 
 use super::hypercall::{Args, HcCx, HcResult, OK, Outcome};
@@ -43,7 +44,9 @@ pub fn memory_op(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
     let raw = args.u32::<0>();
     let (command, done) = (raw & COMMAND_MASK, u64::from(raw >> EXTENT_SHIFT));
     match command {
-        c if [XENMEM_increase_reservation, XENMEM_decrease_reservation, XENMEM_populate_physmap].contains(&c) => reservation(cx, args, c, done),
+        c if [XENMEM_increase_reservation, XENMEM_decrease_reservation, XENMEM_populate_physmap].contains(&c) => {
+            reservation(cx, args, c, done)
+        }
         c if c == XENMEM_exchange => super::memory_exchange::exchange(cx, args.ptr::<XenMemoryExchange, 1>()),
         c if c == XENMEM_maximum_ram_page => value(frame_table::max_mfn()),
         c if c == XENMEM_current_reservation => value(named(cx, args)?.pages.load(Ordering::Relaxed)),
@@ -59,8 +62,11 @@ pub fn memory_op(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
             memory_map(cx, args)
         }
         c if c == XENMEM_machphys_mapping => {
-            let mapping =
-                XenMachphysMapping { v_start: layout::M2P_BASE, v_end: layout::M2P_BASE + layout::SLOT_SIZE, max_mfn: frame_table::max_mfn() };
+            let mapping = XenMachphysMapping {
+                v_start: layout::M2P_BASE,
+                v_end: layout::M2P_BASE + layout::SLOT_SIZE,
+                max_mfn: frame_table::max_mfn(),
+            };
             args.ptr::<XenMachphysMapping, 1>().write(&mapping)?;
             OK
         }

@@ -12,8 +12,8 @@ use pv_core::grant::GrantError;
 use pv_core::pt::{self, Slot};
 use xen_abi::errno::Errno;
 use xen_abi::mmu::{
-    MMU_MACHPHYS_UPDATE, MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_NO_TRANSLATE, MMU_PT_UPDATE_PRESERVE_AD, MmuUpdate, UVMF_ALL, UVMF_FLUSHTYPE_MASK,
-    UVMF_INVLPG, UVMF_TLB_FLUSH,
+    MMU_MACHPHYS_UPDATE, MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_NO_TRANSLATE, MMU_PT_UPDATE_PRESERVE_AD, MmuUpdate, UVMF_ALL,
+    UVMF_FLUSHTYPE_MASK, UVMF_INVLPG, UVMF_TLB_FLUSH,
 };
 
 use super::hypercall::{Args, HcCx, HcResult, Outcome};
@@ -312,7 +312,14 @@ pub fn new_user_base(domain: &Arc<Domain>, state: &mut VcpuState, mfn: u64) -> R
 ///
 /// # Errors
 /// `BadAddress` where there is no level-1 entry (XSA-227: or it is misaligned) or the update is refused.
-pub fn map_granted(domain: &Arc<Domain>, host: u64, contains_pte: bool, frame: Mfn, granter: DomId, writable: bool) -> Result<(), GrantError> {
+pub fn map_granted(
+    domain: &Arc<Domain>,
+    host: u64,
+    contains_pte: bool,
+    frame: Mfn,
+    granter: DomId,
+    writable: bool,
+) -> Result<(), GrantError> {
     let (table, slot) = granted_slot(domain, host, contains_pte)?;
     if !is_page_table(domain, table) {
         return Err(GrantError::BadAddress);

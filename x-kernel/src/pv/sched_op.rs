@@ -4,8 +4,8 @@ use core::sync::atomic::Ordering;
 
 use xen_abi::errno::Errno;
 use xen_abi::sched::{
-    SCHEDOP_block, SCHEDOP_poll, SCHEDOP_shutdown, SCHEDOP_shutdown_code, SCHEDOP_yield, SHUTDOWN_crash, SHUTDOWN_poweroff, SHUTDOWN_reboot,
-    SHUTDOWN_suspend, SchedPoll, SchedShutdown,
+    SCHEDOP_block, SCHEDOP_poll, SCHEDOP_shutdown, SCHEDOP_shutdown_code, SCHEDOP_yield, SHUTDOWN_crash, SHUTDOWN_poweroff,
+    SHUTDOWN_reboot, SHUTDOWN_suspend, SchedPoll, SchedShutdown,
 };
 
 use super::hypercall::{Args, HcCx, HcResult, OK};

@@ -158,7 +158,8 @@ pub fn tear_down(domain: &Arc<Domain>, vcpu: &Vcpu) {
         mmu::give_base(domain, root);
     }
     let info = vcpu.info_maddr.swap(0, Ordering::AcqRel);
-    if info != 0 && info >> 12 != domain.shared_info.raw()
+    if info != 0
+        && info >> 12 != domain.shared_info.raw()
         && let Some(mfn) = Mfn::new(info >> 12)
     {
         mmu::put_typed(mfn);

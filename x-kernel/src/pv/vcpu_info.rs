@@ -84,14 +84,7 @@ pub fn update_time(vcpu: &Vcpu) {
     core::sync::atomic::fence(Ordering::SeqCst);
     let (tsc_timestamp, system_time) = tsc::now_pair();
     let (mul, shift) = tsc::scale();
-    let info = VcpuTimeInfo {
-        version,
-        tsc_timestamp,
-        system_time,
-        tsc_to_system_mul: mul,
-        tsc_shift: shift,
-        ..VcpuTimeInfo::default()
-    };
+    let info = VcpuTimeInfo { version, tsc_timestamp, system_time, tsc_to_system_mul: mul, tsc_shift: shift, ..VcpuTimeInfo::default() };
     let bytes = zerocopy::IntoBytes::as_bytes(&info);
     w.copy_out(version_at + 4, &bytes[4..]);
     core::sync::atomic::fence(Ordering::SeqCst);

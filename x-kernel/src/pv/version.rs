@@ -2,9 +2,9 @@
 
 use xen_abi::errno::Errno;
 use xen_abi::version::{
-    FeatureInfo, XENFEAT_gnttab_map_avail_bits, XENFEAT_mmu_pt_update_preserve_ad, XENFEAT_pae_pgdir_above_4gb,
-    XENVER_capabilities, XENVER_changeset, XENVER_commandline, XENVER_compile_info, XENVER_extraversion,
-    XENVER_get_features, XENVER_guest_handle, XENVER_pagesize, XENVER_platform_parameters, XENVER_version,
+    FeatureInfo, XENFEAT_gnttab_map_avail_bits, XENFEAT_mmu_pt_update_preserve_ad, XENFEAT_pae_pgdir_above_4gb, XENVER_capabilities,
+    XENVER_changeset, XENVER_commandline, XENVER_compile_info, XENVER_extraversion, XENVER_get_features, XENVER_guest_handle,
+    XENVER_pagesize, XENVER_platform_parameters, XENVER_version,
 };
 
 use super::hypercall::{Args, HcCx, HcResult, OK, Outcome};
@@ -55,13 +55,9 @@ pub fn xen_version(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
             if info.submap_idx != 0 {
                 return Err(Errno::EINVAL);
             }
-            info.submap = [
-                XENFEAT_pae_pgdir_above_4gb,
-                XENFEAT_mmu_pt_update_preserve_ad,
-                XENFEAT_gnttab_map_avail_bits,
-            ]
-            .into_iter()
-            .fold(0, |map, bit| map | 1 << bit);
+            info.submap = [XENFEAT_pae_pgdir_above_4gb, XENFEAT_mmu_pt_update_preserve_ad, XENFEAT_gnttab_map_avail_bits]
+                .into_iter()
+                .fold(0, |map, bit| map | 1 << bit);
             if cx.domain.initial {
                 info.submap |= 1 << xen_abi::version::XENFEAT_dom0;
             }

@@ -162,7 +162,7 @@ abi_structs! {
 
 #[cfg(test)]
 mod tests {
-    use super::{HYPERCALL_STUB_BYTES, HYPERCALL_STUBS, __HYPERVISOR_iret, __HYPERVISOR_memory_op, name, stub};
+    use super::{__HYPERVISOR_iret, __HYPERVISOR_memory_op, HYPERCALL_STUB_BYTES, HYPERCALL_STUBS, name, stub};
 
     #[test]
     fn stubs_load_their_number_and_fill_a_page() {

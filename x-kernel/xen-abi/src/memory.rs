@@ -107,8 +107,9 @@ pub const E820_NVS: u32 = 4;
 pub const E820_UNUSABLE: u32 = 5;
 
 /// One range of a memory map: packed, 20 bytes.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[derive(zerocopy::FromBytes, zerocopy::Immutable, zerocopy::IntoBytes, zerocopy::KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, Eq, PartialEq, zerocopy::FromBytes, zerocopy::Immutable, zerocopy::IntoBytes, zerocopy::KnownLayout,
+)]
 #[repr(C, packed)]
 pub struct E820Entry {
     /// First byte.

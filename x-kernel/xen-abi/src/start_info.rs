@@ -136,4 +136,3 @@ impl StartInfo {
         self.console_evtchn = 0;
     }
 }
-

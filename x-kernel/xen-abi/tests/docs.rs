@@ -6,8 +6,21 @@ use std::path::{Path, PathBuf};
 
 /// Constants that begin so are operations of the guest interface and have a row each.
 const OPERATIONS: &[&str] = &[
-    "MMU_", "MMUEXT_", "XENMEM_", "EVTCHNOP_", "VIRQ_", "GNTTABOP_", "SCHEDOP_", "VCPUOP_", "CALLBACKOP_", "CALLBACKTYPE_", "XENVER_",
-    "VMASST_TYPE_", "CONSOLEIO_", "PHYSDEVOP_", "XENPF_",
+    "MMU_",
+    "MMUEXT_",
+    "XENMEM_",
+    "EVTCHNOP_",
+    "VIRQ_",
+    "GNTTABOP_",
+    "SCHEDOP_",
+    "VCPUOP_",
+    "CALLBACKOP_",
+    "CALLBACKTYPE_",
+    "XENVER_",
+    "VMASST_TYPE_",
+    "CONSOLEIO_",
+    "PHYSDEVOP_",
+    "XENPF_",
 ];
 
 /// Of those, no operations.

@@ -63,9 +63,5 @@ pub fn any_pending(page: &impl EventPage, ports: impl IntoIterator<Item = Port>)
 }
 
 fn select(page: &impl EventPage, port: Port, vcpu: u32) -> Wake {
-    if page.test_and_set_selector(vcpu, port.word()) || page.set_upcall_pending(vcpu) {
-        Wake::Pollers
-    } else {
-        Wake::Upcall
-    }
+    if page.test_and_set_selector(vcpu, port.word()) || page.set_upcall_pending(vcpu) { Wake::Pollers } else { Wake::Upcall }
 }

@@ -8,11 +8,11 @@
 //! common/event_channel.c and common/event_2l.c.
 
 mod deliver;
-mod port;
-mod table;
 #[cfg(test)]
 #[cfg(loom)]
 mod loom_tests;
+mod port;
+mod table;
 #[cfg(test)]
 mod tests;
 

@@ -175,7 +175,13 @@ const _: () = assert!(size_of::<FrameInfo>() == 32);
 impl FrameInfo {
     /// The record of a frame that nobody owns.
     pub const fn new() -> Self {
-        Self { word: AtomicU64::new(0), refs: AtomicU64::new(0), owner: AtomicU32::new(0), progress: AtomicU32::new(0), next: AtomicU64::new(0) }
+        Self {
+            word: AtomicU64::new(0),
+            refs: AtomicU64::new(0),
+            owner: AtomicU32::new(0),
+            progress: AtomicU32::new(0),
+            next: AtomicU64::new(0),
+        }
     }
 
     /// The domain that owns it.

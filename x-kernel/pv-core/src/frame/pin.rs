@@ -64,7 +64,7 @@ pub fn relinquish(m: &impl Machine, pending: &mut Pending, dom: DomId, state: &m
         while state.cursor < m.max_mfn() {
             settle(m, pending)?;
             // Not at the first one: each call gets somewhere.
-            if looked > 0 && looked % STRIDE == 0 && m.preempt() {
+            if looked > 0 && looked.is_multiple_of(STRIDE) && m.preempt() {
                 return Err(FrameError::Preempted);
             }
             looked = looked.saturating_add(1);

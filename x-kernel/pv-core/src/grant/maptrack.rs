@@ -66,7 +66,8 @@ impl MapFlags {
     /// # Errors
     /// [`GrantError::BadFlags`] if they ask for no mapping.
     pub fn decode(flags: u32) -> Result<Self, GrantError> {
-        let parts = Parts { host: flags & GNTMAP_host_map != 0, device: flags & GNTMAP_device_map != 0, writable: flags & GNTMAP_readonly == 0 };
+        let parts =
+            Parts { host: flags & GNTMAP_host_map != 0, device: flags & GNTMAP_device_map != 0, writable: flags & GNTMAP_readonly == 0 };
         if parts.is_empty() {
             return Err(GrantError::BadFlags);
         }

@@ -30,8 +30,8 @@ pub use table::{GrantRef, GrantTable, GrantedFrame, MAX_FRAMES, Released};
 
 use xen_abi::errno::Errno;
 use xen_abi::grant_table::{
-    GNTST_bad_copy_arg, GNTST_bad_dev_addr, GNTST_bad_domain, GNTST_bad_gntref, GNTST_bad_handle, GNTST_bad_page,
-    GNTST_bad_virt_addr, GNTST_eagain, GNTST_general_error, GNTST_no_space, GNTST_permission_denied,
+    GNTST_bad_copy_arg, GNTST_bad_dev_addr, GNTST_bad_domain, GNTST_bad_gntref, GNTST_bad_handle, GNTST_bad_page, GNTST_bad_virt_addr,
+    GNTST_eagain, GNTST_general_error, GNTST_no_space, GNTST_permission_denied,
 };
 
 /// Why a grant operation was refused.
@@ -77,9 +77,7 @@ impl GrantError {
     /// The `GNTST_*` for the guest: always negative (XSA-316).
     pub fn status(self) -> i16 {
         match self {
-            Self::NotGranted | Self::ReadOnly | Self::Unstable | Self::Busy | Self::Invalid | Self::Unsupported => {
-                GNTST_general_error
-            }
+            Self::NotGranted | Self::ReadOnly | Self::Unstable | Self::Busy | Self::Invalid | Self::Unsupported => GNTST_general_error,
             Self::BadDomain => GNTST_bad_domain,
             Self::BadRef | Self::BadFlags => GNTST_bad_gntref,
             Self::BadHandle => GNTST_bad_handle,

@@ -191,13 +191,7 @@ impl GrantTable {
     ///
     /// # Errors
     /// As [`Self::begin_use`]; [`GrantError::BadFlags`] if `host` and `device` are both false.
-    pub fn begin_map(
-        &mut self,
-        shared: &impl SharedEntries,
-        gref: GrantRef,
-        by: DomId,
-        parts: Parts,
-    ) -> Result<GrantedFrame, GrantError> {
+    pub fn begin_map(&mut self, shared: &impl SharedEntries, gref: GrantRef, by: DomId, parts: Parts) -> Result<GrantedFrame, GrantError> {
         let mut granted: Option<(Use, GrantedFrame)> = None;
         for how in parts.uses() {
             match (self.begin_use(shared, gref, by, how), granted) {
@@ -265,13 +259,7 @@ impl GrantTable {
     ///
     /// # Errors
     /// As [`Self::end_use`]; nothing here has a fault that a guest can cause.
-    pub fn end_map(
-        &mut self,
-        shared: &impl SharedEntries,
-        gref: GrantRef,
-        by: DomId,
-        parts: Parts,
-    ) -> Result<Released, GrantError> {
+    pub fn end_map(&mut self, shared: &impl SharedEntries, gref: GrantRef, by: DomId, parts: Parts) -> Result<Released, GrantError> {
         let mut released = Err(GrantError::BadFlags);
         for how in parts.uses() {
             released = Ok(self.end_use(shared, gref, by, how)?);

@@ -382,8 +382,23 @@ fn xsa_523_a_copy_stays_within_its_pages() {
 fn xsa_316_every_error_is_negative() {
     use GrantError::*;
     let all = [
-        BadDomain, BadRef, NotGranted, ReadOnly, Unstable, Busy, BadHandle, BadAddress, BadDevAddress, BadFlags, Permission,
-        BadPage, BadCopy, Again, NoSpace, Invalid, Unsupported,
+        BadDomain,
+        BadRef,
+        NotGranted,
+        ReadOnly,
+        Unstable,
+        Busy,
+        BadHandle,
+        BadAddress,
+        BadDevAddress,
+        BadFlags,
+        Permission,
+        BadPage,
+        BadCopy,
+        Again,
+        NoSpace,
+        Invalid,
+        Unsupported,
     ];
     for error in all {
         assert!((-13..=-1).contains(&error.status()), "{error:?}");
@@ -398,12 +413,32 @@ fn xsa_316_every_error_is_negative() {
 #[derive(Clone, Debug)]
 enum Op {
     /// The granting guest writes an entry, whatever its state.
-    Write { gref: usize, flags: u16, to_b: bool, frame: u32 },
-    Map { gref: u32, b: bool, flags: u32 },
+    Write {
+        gref: usize,
+        flags: u16,
+        to_b: bool,
+        frame: u32,
+    },
+    Map {
+        gref: u32,
+        b: bool,
+        flags: u32,
+    },
     /// The n-th mapping ever made, by one or both of its addresses, or wrong ones.
-    Unmap { b: bool, nth: usize, host: u64, device: bool },
-    Copy { gref: u32, b: bool, write: bool },
-    EndCopy { nth: usize },
+    Unmap {
+        b: bool,
+        nth: usize,
+        host: u64,
+        device: bool,
+    },
+    Copy {
+        gref: u32,
+        b: bool,
+        write: bool,
+    },
+    EndCopy {
+        nth: usize,
+    },
     Swap(u32, u32),
 }
 

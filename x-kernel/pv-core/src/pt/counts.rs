@@ -30,14 +30,7 @@ pub(super) fn take(
 /// Checks the entry in `slot` of a table that is being validated, takes what it points to, and writes it as it is to
 /// be. Until the table is validated nobody else may write it; a change seen here is the guest's last writable
 /// translation at work, which the flush before has ended.
-pub(crate) fn adopt(
-    m: &impl Machine,
-    pending: &mut Pending,
-    dom: DomId,
-    level: Level,
-    table: Mfn,
-    slot: Slot,
-) -> Result<(), FrameError> {
+pub(crate) fn adopt(m: &impl Machine, pending: &mut Pending, dom: DomId, level: Level, table: Mfn, slot: Slot) -> Result<(), FrameError> {
     if level == Level::L4 && slot.is_hypervisor() {
         return Ok(());
     }

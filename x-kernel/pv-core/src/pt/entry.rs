@@ -77,10 +77,7 @@ pub(super) enum Checked {
     /// Not present: the CPU ignores all else, and so do the counts.
     Absent(u64),
     /// Present: what to write, and what it points to.
-    Present {
-        entry: u64,
-        to: Mfn,
-    },
+    Present { entry: u64, to: Mfn },
 }
 
 /// Decides about an alleged entry of a table of `level`. Looks at its bits only.

@@ -8,9 +8,9 @@
 
 mod counts;
 mod entry;
-mod update;
 #[cfg(all(test, not(loom)))]
 mod tests;
+mod update;
 
 pub use entry::{Slot, bits, target};
 pub use update::update;

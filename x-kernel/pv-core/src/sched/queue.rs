@@ -129,13 +129,7 @@ impl Scheduler {
         let mut list = Vec::new();
         list.try_reserve_exact(count).ok()?;
         for _ in 0..count {
-            list.push(Cpu {
-                ready: KeyedHeap::new(capacity)?,
-                current: None,
-                charged_to_ns: 0,
-                floor: Debt::START,
-                yielded: false,
-            });
+            list.push(Cpu { ready: KeyedHeap::new(capacity)?, current: None, charged_to_ns: 0, floor: Debt::START, yielded: false });
         }
         let wanted = usize::try_from(capacity).ok()?;
         let mut vcpus = Vec::new();

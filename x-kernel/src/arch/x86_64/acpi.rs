@@ -108,10 +108,9 @@ fn read_madt(madt: &PhysicalMapping<Mapper, Madt>, platform: &mut Platform) {
         let kept = match entry {
             MadtEntry::LocalApic(cpu) if cpu.flags & ENABLED != 0 => platform.cpus.try_push(cpu.apic_id.into()).is_ok(),
             MadtEntry::LocalX2Apic(cpu) if cpu.flags & ENABLED != 0 => platform.cpus.try_push(cpu.x2apic_id).is_ok(),
-            MadtEntry::IoApic(io) => platform
-                .io_apics
-                .try_push(IoApicInfo { address: io.io_apic_address, gsi_base: io.global_system_interrupt_base })
-                .is_ok(),
+            MadtEntry::IoApic(io) => {
+                platform.io_apics.try_push(IoApicInfo { address: io.io_apic_address, gsi_base: io.global_system_interrupt_base }).is_ok()
+            }
             MadtEntry::LocalApicAddressOverride(over) => {
                 platform.local_apic = Some(over.local_apic_address);
                 true

@@ -279,12 +279,7 @@ pub fn memory_map(info: &BootInfo, reserve: u64) -> MemoryMap {
 /// Says what there is, and which modules are of no use.
 pub fn log_memory(info: &BootInfo) {
     let ram = usable_ram(info);
-    log::info!(
-        "memory: {} MiB in {} ranges, {} modules",
-        ram.frames() >> 8,
-        ram.as_slice().len(),
-        info.modules.len()
-    );
+    log::info!("memory: {} MiB in {} ranges, {} modules", ram.frames() >> 8, ram.as_slice().len(), info.modules.len());
     for range in &info.memory {
         log::debug!("memory: {:#012x} to {:#012x} {:?}", range.start, range.end, range.kind);
     }

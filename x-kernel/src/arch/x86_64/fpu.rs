@@ -61,10 +61,7 @@ pub fn format() -> FpuFormat {
 /// Whether `xcr0` is a value that a guest may load (SDM vol. 1, 13.3).
 pub fn valid_xcr0(xcr0: u64) -> bool {
     let avx512 = xcr0 & 0xe0;
-    xcr0 & !format().xcr0 == 0
-        && xcr0 & 1 != 0
-        && (xcr0 & 4 == 0 || xcr0 & 2 != 0)
-        && (avx512 == 0 || (avx512 == 0xe0 && xcr0 & 4 != 0))
+    xcr0 & !format().xcr0 == 0 && xcr0 & 1 != 0 && (xcr0 & 4 == 0 || xcr0 & 2 != 0) && (avx512 == 0 || (avx512 == 0xe0 && xcr0 & 4 != 0))
 }
 
 /// Loads XCR0 if it is not loaded already.

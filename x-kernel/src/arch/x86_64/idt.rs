@@ -21,7 +21,12 @@ static IDT: Table = Table([const { [AtomicU64::new(0), AtomicU64::new(0)] }; 256
 
 /// A gate to `handler` on interrupt stack `ist`, for `int n` from privilege level `dpl` and below (SDM vol. 3, 6.14.1).
 const fn gate(handler: u64, ist: u8, dpl: u8) -> [u64; 2] {
-    let low = (handler & 0xffff) | (gdt::CS as u64) << 16 | (ist as u64 & 7) << 32 | GATE | (dpl as u64 & 3) << 45 | (handler >> 16 & 0xffff) << 48;
+    let low = (handler & 0xffff)
+        | (gdt::CS as u64) << 16
+        | (ist as u64 & 7) << 32
+        | GATE
+        | (dpl as u64 & 3) << 45
+        | (handler >> 16 & 0xffff) << 48;
     [low, handler >> 32]
 }
 

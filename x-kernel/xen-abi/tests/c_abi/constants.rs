@@ -10,8 +10,15 @@ macro_rules! constants {
 
 /// Constants of the crate that no C header has: facts of the hardware or of the implementation.
 pub const NOT_IN_C: &[&str] = &[
-    "E820_ACPI", "E820_NVS", "E820_RAM", "E820_RESERVED", "E820_UNUSABLE", "HYPERCALL_STUBS", "HYPERCALL_STUB_BYTES",
-    "MEMOP_CMD_MASK", "XEN_EMULATE_PREFIX",
+    "E820_ACPI",
+    "E820_NVS",
+    "E820_RAM",
+    "E820_RESERVED",
+    "E820_UNUSABLE",
+    "HYPERCALL_STUBS",
+    "HYPERCALL_STUB_BYTES",
+    "MEMOP_CMD_MASK",
+    "XEN_EMULATE_PREFIX",
 ];
 
 /// Adds all constants.

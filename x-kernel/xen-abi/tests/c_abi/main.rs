@@ -20,27 +20,98 @@ const HEADERS: &str = "/usr/include/xen";
 
 /// What the C program includes.
 const INCLUDES: &[&str] = &[
-    "xen.h", "memory.h", "event_channel.h", "grant_table.h", "sched.h", "vcpu.h", "physdev.h", "platform.h", "version.h",
-    "features.h", "elfnote.h", "io/console.h", "io/xs_wire.h", "callback.h", "nmi.h", "arch-x86/cpuid.h",
+    "xen.h",
+    "memory.h",
+    "event_channel.h",
+    "grant_table.h",
+    "sched.h",
+    "vcpu.h",
+    "physdev.h",
+    "platform.h",
+    "version.h",
+    "features.h",
+    "elfnote.h",
+    "io/console.h",
+    "io/xs_wire.h",
+    "callback.h",
+    "nmi.h",
+    "arch-x86/cpuid.h",
 ];
 
 /// Names that begin so in those headers are all in the crate, but for [`LEFT_OUT`].
 const COMPLETE: &[&str] = &[
-    "MMU_", "MMUEXT_", "UVMF_", "CONSOLEIO_", "VMASST_", "DOMID_", "SIF_", "VIRQ_", "SEGBASE_", "FLAT_RING3_", "XENMEM_", "XENMAPSPACE_",
-    "EVTCHNOP_", "EVTCHNSTAT_", "EVTCHN_FIFO_", "GNTTABOP_", "GNTST_", "GTF_", "GNTMAP_", "GNTCOPY_", "GNTTAB_", "SCHEDOP_", "SHUTDOWN_",
-    "VCPUOP_", "RUNSTATE_", "PHYSDEVOP_", "MAP_PIRQ_TYPE_", "XENPF_", "XENVER_", "XENFEAT_", "XEN_ELFNOTE_", "CALLBACKOP_",
-    "CALLBACKTYPE_", "CALLBACKF_", "XENNMI_", "VGCF_",
+    "MMU_",
+    "MMUEXT_",
+    "UVMF_",
+    "CONSOLEIO_",
+    "VMASST_",
+    "DOMID_",
+    "SIF_",
+    "VIRQ_",
+    "SEGBASE_",
+    "FLAT_RING3_",
+    "XENMEM_",
+    "XENMAPSPACE_",
+    "EVTCHNOP_",
+    "EVTCHNSTAT_",
+    "EVTCHN_FIFO_",
+    "GNTTABOP_",
+    "GNTST_",
+    "GTF_",
+    "GNTMAP_",
+    "GNTCOPY_",
+    "GNTTAB_",
+    "SCHEDOP_",
+    "SHUTDOWN_",
+    "VCPUOP_",
+    "RUNSTATE_",
+    "PHYSDEVOP_",
+    "MAP_PIRQ_TYPE_",
+    "XENPF_",
+    "XENVER_",
+    "XENFEAT_",
+    "XEN_ELFNOTE_",
+    "CALLBACKOP_",
+    "CALLBACKTYPE_",
+    "CALLBACKF_",
+    "XENNMI_",
+    "VGCF_",
 ];
 
 /// Names that the crate leaves out: the toolstack's, crash dumps', other spellings, interrupts between the named ones.
 const LEFT_OUT: &[&str] = &[
-    "XENMEM_paging_op_", "XENMEM_access_op_", "XENMEM_sharing_op_", "XENMEM_SHARING_OP_", "XENMEM_RDM_ALL", "XENMEM_FORK_",
-    "XENMEM_resource_grant_table_id_", "XENMEM_resource_ioreq_server_frame_", "XEN_ELFNOTE_CRASH_", "XEN_ELFNOTE_DUMPCORE_",
-    "VIRQ_ARCH_1", "VIRQ_ARCH_2", "VIRQ_ARCH_3", "VIRQ_ARCH_4", "VIRQ_ARCH_5", "VIRQ_ARCH_6", "GNTTABOP_error_msgs",
-    "PHYSDEVOP_IRQ_", "PHYSDEVOP_SET_", "PHYSDEVOP_APIC_", "PHYSDEVOP_ASSIGN_", "PHYSDEVOP_FREE_", "PHYSDEVOP_DBGP_",
-    "PHYSDEVOP_pirq_eoi_gmfn", "XENPF_ACPI_SLEEP_EXTENDED", "XENPF_settime", "VGCF_I387_VALID", "VGCF_IN_KERNEL", "VGCF_IN_SYSCALL",
+    "XENMEM_paging_op_",
+    "XENMEM_access_op_",
+    "XENMEM_sharing_op_",
+    "XENMEM_SHARING_OP_",
+    "XENMEM_RDM_ALL",
+    "XENMEM_FORK_",
+    "XENMEM_resource_grant_table_id_",
+    "XENMEM_resource_ioreq_server_frame_",
+    "XEN_ELFNOTE_CRASH_",
+    "XEN_ELFNOTE_DUMPCORE_",
+    "VIRQ_ARCH_1",
+    "VIRQ_ARCH_2",
+    "VIRQ_ARCH_3",
+    "VIRQ_ARCH_4",
+    "VIRQ_ARCH_5",
+    "VIRQ_ARCH_6",
+    "GNTTABOP_error_msgs",
+    "PHYSDEVOP_IRQ_",
+    "PHYSDEVOP_SET_",
+    "PHYSDEVOP_APIC_",
+    "PHYSDEVOP_ASSIGN_",
+    "PHYSDEVOP_FREE_",
+    "PHYSDEVOP_DBGP_",
+    "PHYSDEVOP_pirq_eoi_gmfn",
+    "XENPF_ACPI_SLEEP_EXTENDED",
+    "XENPF_settime",
+    "VGCF_I387_VALID",
+    "VGCF_IN_KERNEL",
+    "VGCF_IN_SYSCALL",
     "EVTCHNOP_reset_cont",
-    "XENMEM_add_to_physmap_range", "XENFEAT_grant_map_identity",
+    "XENMEM_add_to_physmap_range",
+    "XENFEAT_grant_map_identity",
 ];
 
 /// One thing to compare: what it is, the C expression, our value.
@@ -191,8 +262,7 @@ fn every_constant_is_compared() {
     let facts = Facts::all();
     let declared = declared("pub const ");
     assert!(declared.len() > 200, "the scan of the sources finds too little");
-    let missing: Vec<_> =
-        declared.difference(&facts.names).filter(|name| !constants::NOT_IN_C.contains(&name.as_str())).collect();
+    let missing: Vec<_> = declared.difference(&facts.names).filter(|name| !constants::NOT_IN_C.contains(&name.as_str())).collect();
     assert!(missing.is_empty(), "not in constants.rs: {missing:?}");
 }
 
