@@ -2,7 +2,7 @@
 //!
 //! Everything else that is typed goes to the domain that has the input.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use crate::arch::x86_64::serial;
 use crate::domain::{self, census, console};
@@ -16,16 +16,23 @@ const BUDGET: usize = 64;
 
 static ARMED: AtomicBool = AtomicBool::new(false);
 
+/// A byte that the domain with the input had no room for, or [`NOTHING`]. While there is one the line is not read:
+/// what is typed or piped in faster than the guest reads waits in front of the machine.
+static HELD: AtomicU16 = AtomicU16::new(NOTHING);
+const NOTHING: u16 = 0x100;
+
 /// Takes what has been typed.
 pub fn poll() {
     for _ in 0..BUDGET {
-        let Some(byte) = serial::poll_byte() else { return };
+        let held = u8::try_from(HELD.swap(NOTHING, Ordering::Relaxed)).ok();
+        let Some(byte) = held.or_else(serial::poll_byte) else { return };
         if ARMED.swap(false, Ordering::Relaxed) {
             command(byte);
         } else if byte == PREFIX {
             ARMED.store(true, Ordering::Relaxed);
-        } else {
-            console::input(byte);
+        } else if !console::input(byte) {
+            HELD.store(u16::from(byte), Ordering::Relaxed);
+            return;
         }
     }
 }

@@ -7,7 +7,7 @@ use regex::Regex;
 use serde::Deserialize;
 
 use crate::initrd::Script;
-use crate::qemu::{self, BootFrom, Ended, Machine};
+use crate::qemu::{self, BootFrom, Ended, Machine, Show};
 use crate::run::{self, GuestArgs};
 use crate::{iso, sh};
 
@@ -96,7 +96,8 @@ impl Case {
             interactive: false,
             timeout: Some(Duration::from_secs(self.timeout)),
             log: qemu::log_file(&self.name)?,
-            show: false,
+            show: Show::Nothing,
+            input: false,
         };
         let ended = qemu::run(&machine);
         std::fs::remove_file(&image)?;

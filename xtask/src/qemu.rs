@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -29,9 +29,27 @@ pub struct Machine {
     pub timeout: Option<Duration>,
     /// Where the serial log is kept.
     pub log: PathBuf,
-    /// Whether the log is shown as it comes.
-    pub show: bool,
+    /// Which of its lines are shown as they come.
+    pub show: Show,
+    /// Whether our standard input goes to the console.
+    pub input: bool,
 }
+
+/// What of a machine's serial output is shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Show {
+    /// Nothing.
+    Nothing,
+    /// All of it.
+    All,
+    /// What the command in the guest says, on standard output; all else on standard error.
+    Command,
+}
+
+/// What goes around a command's output.
+pub const BEGIN: &str = "XK-BEGIN";
+/// Before its exit status.
+pub const EXIT: &str = "XK-EXIT ";
 
 /// What a machine boots from.
 #[derive(Clone, Debug)]
@@ -95,6 +113,11 @@ impl Drop for Guard {
     }
 }
 
+/// Copies our standard input to the machine's until one of them ends. The thread ends with the program.
+fn forward_input(mut to: ChildStdin) {
+    std::thread::spawn(move || std::io::copy(&mut std::io::stdin(), &mut to));
+}
+
 /// Starts the machine and waits for its end.
 pub fn run(machine: &Machine) -> Result<Ended> {
     let mut q = command(machine)?;
@@ -102,10 +125,11 @@ pub fn run(machine: &Machine) -> Result<Ended> {
         let status = q.status().context("cannot start QEMU")?;
         return Ok(Ended { log: String::new(), code: status.code(), timed_out: false, times: Vec::new() });
     }
-    q.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    q.stdin(if machine.input { Stdio::piped() } else { Stdio::null() }).stdout(Stdio::piped()).stderr(Stdio::inherit());
     let start = Instant::now();
     let mut guard = Guard(q.spawn().context("cannot start QEMU")?);
     let out = guard.0.stdout.take().context("QEMU's output")?;
+    let mut guest_input = guard.0.stdin.take();
     let (send, receive) = channel::<Vec<u8>>();
     std::thread::spawn(move || {
         let mut reader = BufReader::new(out);
@@ -117,16 +141,27 @@ pub fn run(machine: &Machine) -> Result<Ended> {
         }
     });
     let mut log = std::fs::File::create(&machine.log).with_context(|| format!("cannot write {}", machine.log.display()))?;
-    let (mut text, mut times, mut timed_out) = (String::new(), Vec::new(), false);
+    let (mut text, mut times, mut timed_out, mut in_command) = (String::new(), Vec::new(), false, false);
     loop {
         let left = machine.timeout.map_or(Duration::from_secs(3600), |t| t.saturating_sub(start.elapsed()));
         match receive.recv_timeout(left) {
             Ok(line) => {
                 log.write_all(&line)?;
                 let line = String::from_utf8_lossy(&line).replace('\r', "");
-                if machine.show {
-                    print!("{line}");
-                    std::io::stdout().flush()?;
+                // Only the first domain's command counts; further ones have their names before their lines.
+                // Not before the X-Kernel has set the port up: that throws away what has come.
+                if let Some(to) = guest_input.take_if(|_| line.starts_with("X-Kernel: ")) {
+                    forward_input(to);
+                }
+                let begins = line.trim_end() == BEGIN;
+                in_command = (in_command || begins) && !line.starts_with(EXIT);
+                match machine.show {
+                    Show::Nothing => {}
+                    Show::Command if !in_command || begins || line.starts_with("X-Kernel: ") => eprint!("{line}"),
+                    Show::Command | Show::All => {
+                        print!("{line}");
+                        std::io::stdout().flush()?;
+                    }
                 }
                 times.push((start.elapsed(), line.trim_end().to_string()));
                 text.push_str(&line);

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::build::{self, Profile};
 use crate::initrd::{self, Script};
 use crate::iso::{self, Boot, Module};
-use crate::qemu::{self, BootFrom, Machine};
+use crate::qemu::{self, BootFrom, Machine, Show};
 use crate::{broken, debian, setup, sh};
 
 /// Exit status when the time ran out.
@@ -208,7 +208,8 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         interactive,
         timeout: args.timeout.map(Duration::from_secs),
         log: qemu::log_file("run")?,
-        show: true,
+        show: if args.command.is_empty() { Show::All } else { Show::Command },
+        input: args.command.is_empty(),
     };
     let ended = qemu::run(&machine);
     let _ = std::fs::remove_file(&image);
@@ -226,7 +227,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     if args.command.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    let status = ended.log.lines().rev().find_map(|l| l.trim().strip_prefix("XK-EXIT ")?.trim().parse::<u8>().ok());
+    let status = ended.log.lines().rev().find_map(|l| l.trim().strip_prefix(qemu::EXIT)?.trim().parse::<u8>().ok());
     Ok(ExitCode::from(status.context("the guest ended before the command did")?))
 }
 
@@ -256,7 +257,8 @@ pub fn gdb(guest: &GuestArgs) -> Result<()> {
         interactive: false,
         timeout: None,
         log: qemu::log_file("gdb")?,
-        show: false,
+        show: Show::Nothing,
+        input: false,
     };
     let mut q = qemu::command(&machine)?;
     let log = std::fs::File::create(&machine.log)?;

@@ -20,7 +20,7 @@ use crate::pv::evtchn;
 /// The longest line that is held back until it is whole.
 const LINE: usize = 256;
 /// Input that waits for a `console_io` read.
-const INPUT: usize = 256;
+const INPUT: usize = 1024;
 
 /// A domain's console.
 pub struct GuestConsole {
@@ -154,20 +154,27 @@ pub fn switch_focus() {
     }
 }
 
-/// Gives a byte of input to the domain that has the focus. It is dropped when the domain's buffer is full.
-pub fn input(byte: u8) {
-    let Some(domain) = focus() else { return };
+/// Gives a byte of input to the domain that has the focus. Returns false, and takes nothing, when its buffer is full.
+#[must_use = "a byte that is not taken must be offered again"]
+pub fn input(byte: u8) -> bool {
+    // Without a domain there is nobody to keep it for.
+    let Some(domain) = focus() else { return true };
     let ring = domain.console.lock().ring;
     let Some((frame, port)) = ring else {
-        let _ = domain.console.lock().input.try_push(byte);
-        evtchn::raise_console(&domain);
-        return;
+        let taken = domain.console.lock().input.try_push(byte).is_ok();
+        // A guest that does not read is not told again: it knows, and would do nothing but take interrupts.
+        if taken {
+            evtchn::raise_console(&domain);
+        }
+        return taken;
     };
-    let Some(window) = FrameWindow::new(frame) else { return };
+    let Some(window) = FrameWindow::new(frame) else { return true };
     let (cons, prod) = (window.read_u32(offset::IN_CONS), window.read_u32(offset::IN_PROD));
-    if (prod.wrapping_sub(cons) as usize) < XENCONS_IN_BYTES {
-        window.write_u8(offset::IN + prod as usize % XENCONS_IN_BYTES, byte);
-        window.write_u32(offset::IN_PROD, prod.wrapping_add(1));
-        evtchn::notify_guest(&domain, port);
+    if prod.wrapping_sub(cons) as usize >= XENCONS_IN_BYTES {
+        return false;
     }
+    window.write_u8(offset::IN + prod as usize % XENCONS_IN_BYTES, byte);
+    window.write_u32(offset::IN_PROD, prod.wrapping_add(1));
+    evtchn::notify_guest(&domain, port);
+    true
 }
