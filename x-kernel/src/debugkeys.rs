@@ -59,7 +59,15 @@ fn registers() {
         for v in d.vcpus() {
             if let Some(state) = v.state.try_lock() {
                 let r = &state.regs;
-                log::info!("domain {} vcpu {}: rip {:#x} rsp {:#x} rflags {:#x} kernel {}", d.id.raw(), v.id, r.rip, r.rsp, r.rflags, state.in_kernel);
+                log::info!(
+                    "domain {} vcpu {}: rip {:#x} rsp {:#x} rflags {:#x} kernel {}",
+                    d.id.raw(),
+                    v.id,
+                    r.rip,
+                    r.rsp,
+                    r.rflags,
+                    state.in_kernel
+                );
             }
         }
     });

@@ -88,7 +88,7 @@ impl Machine for TestMachine {
     }
     fn preempt(&self) -> bool {
         self.asked.set(self.asked.get() + 1);
-        self.stop_every.get() != 0 && self.asked.get() % self.stop_every.get() == 0
+        self.stop_every.get() != 0 && self.asked.get().is_multiple_of(self.stop_every.get())
     }
     fn freed(&self, mfn: Mfn, dom: DomId) {
         self.freed.borrow_mut().push((mfn, dom));

@@ -115,6 +115,9 @@ static INFO_COPY: InfoCopy = InfoCopy(UnsafeCell::new([0; mb2::MAX_SIZE]));
 static BOOT_INFO: InitOnce<BootInfo> = InitOnce::new();
 
 /// The first Rust code: on the boot CPU's main stack, at the link address, interrupts off.
+///
+/// # Safety
+/// Must be entered once, by the boot assembly, with the loader's boot information at `info`.
 unsafe extern "C" fn start(info: u32) -> ! {
     // SAFETY: the boot CPU runs on this block for ever, and no other does.
     unsafe { percpu::install(percpu::boot_block(), &BOOT_CPU.0) };

@@ -74,29 +74,41 @@ pub fn ist_for(vector: u8) -> u8 {
 }
 
 /// Entry by exception or interrupt from ring 3.
+///
+/// # Safety
+/// `regs` must be the frame that the entry code has built on this CPU's main stack, and nothing else may refer to it.
 unsafe extern "C" fn trap_from_guest(regs: *mut GuestRegs) {
-    // SAFETY: the entry code passes the frame it has built on this CPU's main stack; nothing else refers to it.
+    // SAFETY: the caller's obligation.
     let regs = unsafe { &mut *regs };
     crate::pv::traps::from_guest(regs);
 }
 
 /// Entry by `syscall` from ring 3.
+///
+/// # Safety
+/// `regs` must be the frame that the entry code has built on this CPU's main stack, and nothing else may refer to it.
 unsafe extern "C" fn syscall_from_guest(regs: *mut GuestRegs) {
-    // SAFETY: as in `trap_from_guest`.
+    // SAFETY: the caller's obligation.
     let regs = unsafe { &mut *regs };
     crate::pv::hypercall::from_guest(regs);
 }
 
 /// The last stop before ring 3. Returns whether the short way out (`sysretq`) restores everything that matters.
+///
+/// # Safety
+/// `regs` must be the frame that the entry code has built on this CPU's main stack, and nothing else may refer to it.
 unsafe extern "C" fn exit_to_guest(regs: *mut GuestRegs) -> bool {
-    // SAFETY: as in `trap_from_guest`.
+    // SAFETY: the caller's obligation.
     let regs = unsafe { &mut *regs };
     crate::sched::exit_to_guest(regs)
 }
 
 /// A trap taken in ring 0. Returns null to resume, or the frame to leave to a guest with.
+///
+/// # Safety
+/// `regs` must be the frame that the entry code has built on the stack that it runs on, and nothing else may refer to it.
 unsafe extern "C" fn trap_from_x_kernel(regs: *mut GuestRegs) -> *mut GuestRegs {
-    // SAFETY: the frame that the entry code has built on the stack that it runs on.
+    // SAFETY: the caller's obligation.
     let frame = unsafe { &mut *regs };
     if let Some(to) = extable::fixup(frame.rip) {
         frame.rip = to;
