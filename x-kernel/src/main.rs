@@ -69,7 +69,6 @@ fn kmain(info: u32) -> ! {
     let (lstar, cstar) = entry::install_stubs(0, percpu::boot_block());
     gdt::syscall_msrs(lstar, cstar);
     mm::hyp_pt::seal();
-    tlb::flush_local_global();
 
     if cmdline::options().selftest {
         power::stop(if selftest::run() { Verdict::Success } else { Verdict::Failure });

@@ -17,6 +17,8 @@ pub enum Profile {
     Dev,
     /// What users run.
     Release,
+    /// As [`Self::Release`], but flushes can be left out by an option, to show that tests see it.
+    NegativeControl,
 }
 
 impl Profile {
@@ -28,7 +30,7 @@ impl Profile {
     fn folder(self) -> &'static str {
         match self {
             Self::Dev => "debug",
-            Self::Release => "release",
+            Self::Release | Self::NegativeControl => "release",
         }
     }
 }
@@ -61,7 +63,7 @@ fn cargo(package: &str, profile: Profile, flags: &str) -> Result<(Command, PathB
         .env("CARGO_TARGET_DIR", &folder)
         .env_remove("RUSTUP_TOOLCHAIN")
         .args(["build", "--quiet", "--package", package, "--target", TARGET]);
-    if profile == Profile::Release {
+    if profile != Profile::Dev {
         command.arg("--release");
     }
     Ok((command, folder.join(TARGET).join(profile.folder())))
@@ -69,7 +71,7 @@ fn cargo(package: &str, profile: Profile, flags: &str) -> Result<(Command, PathB
 
 /// Builds the X-Kernel, once per run of this program. Returns where the ELF is.
 pub fn x_kernel(profile: Profile) -> Result<PathBuf> {
-    static BUILT: Mutex<[Option<PathBuf>; 2]> = Mutex::new([None, None]);
+    static BUILT: Mutex<[Option<PathBuf>; 3]> = Mutex::new([None, None, None]);
     let mut built = BUILT.lock().map_err(|_| anyhow!("an earlier build failed"))?;
     let slot = &mut built[profile as usize];
     if slot.is_none() {
@@ -83,13 +85,18 @@ fn build_x_kernel(profile: Profile) -> Result<PathBuf> {
     let script = sh::root().join("linker.ld");
     let flags = format!("-C relocation-model=pic -C code-model=small -C link-arg=-T{} -C link-arg=--no-pie", script.display());
     eprintln!("xtask: building the X-Kernel ({profile:?})");
+    let features: &[&str] = if profile == Profile::NegativeControl { &["--features", "negative-control"] } else { &[] };
     let (mut first, folder) = cargo("x-kernel", profile, &flags)?;
-    sh::run(first.env_remove("XK_SYMBOLS"))?;
+    sh::run(first.args(features).env_remove("XK_SYMBOLS"))?;
     let table = sh::target("x-kernel.symbols")?;
     std::fs::write(&table, symbols::list(&folder.join("x-kernel"))?)?;
     let (mut second, _) = cargo("x-kernel", profile, &flags)?;
-    sh::run(second.env("XK_SYMBOLS", &table))?;
-    let to = sh::target(if profile == Profile::Dev { "x-kernel-dev" } else { "x-kernel" })?;
+    sh::run(second.args(features).env("XK_SYMBOLS", &table))?;
+    let to = sh::target(match profile {
+        Profile::Release => "x-kernel",
+        Profile::Dev => "x-kernel-dev",
+        Profile::NegativeControl => "x-kernel-negative-control",
+    })?;
     std::fs::copy(folder.join("x-kernel"), &to)?;
     Ok(to)
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask`: builds, runs and tests X-Containers. Every verb installs what it misses.
 
 mod bench;
+mod bochs;
 mod broken;
 mod build;
 mod case;

@@ -45,6 +45,9 @@ pub struct GuestArgs {
     /// With debug assertions
     #[arg(long)]
     pub dev: bool,
+    /// A build that obeys the option without-flush=, to see tests fail
+    #[arg(long, hide = true)]
+    pub negative_control: bool,
 }
 
 /// `run`.
@@ -117,7 +120,8 @@ fn files(guest: &GuestArgs, script: &Script) -> Result<(PathBuf, Option<PathBuf>
         Some(kernel) => named(kernel)?,
         None => debian::kernel()?,
     };
-    let cmdline = guest.cmdline.clone().unwrap_or_else(|| if guest.kernel.is_none() { "console=hvc0 quiet nr_cpus=1".into() } else { String::new() });
+    let cmdline =
+        guest.cmdline.clone().unwrap_or_else(|| if guest.kernel.is_none() { "console=hvc0 quiet nr_cpus=1".into() } else { String::new() });
     Ok((kernel, initrd, cmdline))
 }
 
@@ -151,7 +155,7 @@ fn modules(guest: &GuestArgs, script: &Script) -> Result<Vec<Module>> {
 
 /// What boots the X-Kernel with a guest.
 pub fn boot(guest: &GuestArgs, script: &Script, stats: bool) -> Result<Boot> {
-    let kernel = build::x_kernel(Profile::of(guest.dev))?;
+    let kernel = build::x_kernel(if guest.negative_control { Profile::NegativeControl } else { Profile::of(guest.dev) })?;
     let mut options = String::from("debug-exit");
     if stats {
         options.push_str(" stats=com2");

@@ -13,12 +13,14 @@ pub const RUN: &[&str] =
     &["qemu-system-x86", "ovmf", "grub-pc-bin", "grub-efi-amd64-bin", "grub-common", "xorriso", "mtools", "busybox-static"];
 /// What the tests need beyond that.
 pub const TEST: &[&str] = &["libxen-dev", "xz-utils"];
+/// What the tests of the TLB need: an emulator that keeps what a CPU keeps.
+pub const BOCHS: &[&str] = &["bochs", "bochs-term", "bochsbios", "vgabios"];
 /// What the debugger needs.
 pub const GDB: &[&str] = &["gdb"];
 
 /// Installs everything.
 pub fn all() -> Result<()> {
-    ensure(&[BUILD, RUN, TEST, GDB].concat())
+    ensure(&[BUILD, RUN, TEST, BOCHS, GDB].concat())
 }
 
 /// Whether a package is installed.

@@ -83,6 +83,17 @@ pub enum LogLevel {
     Trace,
 }
 
+/// A flush that a negative control leaves out, to show that a test sees it missing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Flush {
+    /// After own memory was made read-only.
+    Protect,
+    /// Before a frame is relied on as another type.
+    Retype,
+    /// Before a frame goes to another owner.
+    Free,
+}
+
 /// The X-Kernel's options.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Options {
@@ -100,6 +111,8 @@ pub struct Options {
     pub selftest: bool,
     /// `panic-test`: panic at the end of boot, to see what that looks like
     pub panic_test: bool,
+    /// `without-flush=protect|retype|free`: only a build with the feature `negative-control` obeys
+    pub without_flush: Option<Flush>,
 }
 
 /// A size: a decimal number with an optional K, M, G or T (powers of 1024); without, bytes.
@@ -159,6 +172,14 @@ fn option<'a>(options: &mut Options, word: &'a str) -> Result<(), LineError<'a>>
             }
         }
         Some(("reserve", value)) => options.reserve = size(value).ok_or(bad)?,
+        Some(("without-flush", value)) => {
+            options.without_flush = Some(match value {
+                "protect" => Flush::Protect,
+                "retype" => Flush::Retype,
+                "free" => Flush::Free,
+                _ => return Err(bad),
+            })
+        }
         Some(("stats", "com2")) => options.stats = true,
         Some(("stats", _)) => return Err(bad),
         _ => return Err(LineError::UnknownOption(word)),
@@ -346,7 +367,7 @@ mod tests {
 
     #[test]
     fn options_are_read_and_bad_words_named() {
-        let (o, bad) = parsed("console=com2 loglevel=debug reserve=64M stats=com2 debug-exit selftest");
+        let (o, bad) = parsed("console=com2 loglevel=debug reserve=64M stats=com2 debug-exit selftest without-flush=free");
         assert!(bad.is_empty());
         assert_eq!(
             o,
@@ -357,7 +378,8 @@ mod tests {
                 stats: true,
                 debug_exit: true,
                 selftest: true,
-                panic_test: false
+                panic_test: false,
+                without_flush: Some(Flush::Free),
             }
         );
         let (o, bad) = parsed("console=lpt1 frobnicate reserve=99999999999999999999T debug-exit");

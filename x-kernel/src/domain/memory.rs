@@ -3,10 +3,12 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
+use pv_core::bootline::Flush;
 use pv_core::frame::{self, Mfn};
 use xen_abi::errno::Errno;
 
 use super::Domain;
+use crate::cmdline;
 use crate::mm::machine::{flush_domain, machine};
 use crate::mm::{frame_alloc, m2p};
 
@@ -76,7 +78,9 @@ pub fn keep_part(domain: &Domain, mfn: Mfn, keep: u64, order: u32) {
 pub fn give_back(domain: &Arc<Domain>, mfn: Mfn) -> Result<(), Errno> {
     frame::steal(machine(), mfn, domain.id).map_err(|_| Errno::EINVAL)?;
     // Nobody else may have the frame while a CPU can still reach it.
-    flush_domain(domain);
+    if !cmdline::leaves_out(Flush::Free) {
+        flush_domain(domain);
+    }
     domain.pages.fetch_sub(1, Ordering::AcqRel);
     m2p::invalidate(mfn);
     frame_alloc::free(mfn, 0);

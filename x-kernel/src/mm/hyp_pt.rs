@@ -9,6 +9,7 @@
 // UNSAFETY: loads CR3; takes tables that it has just allocated for its own.
 #![expect(unsafe_code, reason = "the X-Kernel's own page tables")]
 
+use pv_core::bootline::Flush;
 use pv_core::frame::Mfn;
 
 use super::layout::{
@@ -20,6 +21,7 @@ use super::ranges::{FrameRange, RangeSet};
 use super::window::FrameWindow;
 use super::{frame_alloc, image};
 use crate::arch::x86_64::tlb;
+use crate::cmdline;
 use crate::sync::{InitOnce, SpinLock, level};
 
 /// The tree that the X-Kernel runs on when no guest is loaded.
@@ -122,9 +124,21 @@ fn map_fixed(paddr: u64, len: u64, flags: u64) -> Option<u64> {
 
 /// Makes what is written only at boot read-only. After this a write to an `InitOnce` there is a fault.
 pub fn seal() {
+    let (start, end) = image::ro_after_init();
+    protect(start, end);
+}
+
+/// Makes one page of the image's data read-only in the table alone: what the TLB says stays. For tests of it.
+pub fn write_protect_unflushed(va: u64) -> bool {
+    let (Some(tree), Some(maddr)) = (TREE.get(), va.checked_sub(IMAGE_BASE)) else { return false };
+    tree.replace_small(va, maddr | bits::RO).is_some()
+}
+
+/// Makes whole pages of the image's data read-only. The flush takes global entries along, as these are; a reload of
+/// CR3 would leave them writable.
+pub fn protect(start: u64, end: u64) {
     let Some(tree) = TREE.get() else { return };
     let _guard = FIXMAP_NEXT.lock();
-    let (start, end) = image::ro_after_init();
     let mut va = start;
     while va < end {
         if let Some(maddr) = va.checked_sub(IMAGE_BASE) {
@@ -132,7 +146,11 @@ pub fn seal() {
         }
         va = va.saturating_add(FRAME_SIZE);
     }
-    tlb::flush_local_global();
+    if cmdline::leaves_out(Flush::Protect) {
+        tlb::flush_mask(tlb::online_mask(), tlb::Scope::NonGlobal);
+    } else {
+        tlb::flush_mask(tlb::online_mask(), tlb::Scope::Global);
+    }
 }
 
 /// The machine frame of the X-Kernel's own root, which is loaded while no guest runs.

@@ -5,12 +5,14 @@
 
 use core::sync::atomic::Ordering;
 
+use pv_core::bootline::Flush;
 use pv_core::frame::{self, DomId, FrameInfo, Mfn};
 use pv_core::pt::Slot;
 
 use super::window::FrameWindow;
 use super::{frame_table, hyp_pt};
 use crate::arch::x86_64::tlb::{self, CpuMask, Scope};
+use crate::cmdline;
 use crate::domain::{self, Domain, reap};
 use crate::sched;
 
@@ -62,7 +64,9 @@ impl frame::Machine for XMachine {
     /// writable translations of it forgets them. Not only the owner's: a neighbour that had the frame by a grant may
     /// have dropped its entry without a flush.
     fn flush_stale(&self, _owner: DomId) {
-        tlb::flush_mask(tlb::online_mask(), Scope::Global);
+        if !cmdline::leaves_out(Flush::Retype) {
+            tlb::flush_mask(tlb::online_mask(), Scope::Global);
+        }
     }
 
     fn preempt(&self) -> bool {

@@ -11,6 +11,7 @@ mod alloc_cases;
 mod locks;
 mod paging;
 mod space;
+mod tlb_cases;
 mod window_cases;
 
 /// Why a case failed: the condition that did not hold, and where.
