@@ -7,8 +7,9 @@ use regex::Regex;
 use serde::Deserialize;
 
 use crate::initrd::Script;
-use crate::qemu::{self, BootFrom, Ended, Machine, Show};
+use crate::qemu::{self, BootFrom, Ended, Machine};
 use crate::run::{self, GuestArgs};
+use crate::screen::Show;
 use crate::{bochs, iso, sh};
 
 /// What no log may say, whatever the case.
@@ -110,6 +111,7 @@ impl Case {
             timeout: Some(Duration::from_secs(self.timeout)),
             log: qemu::log_file(&self.name)?,
             show: Show::Nothing,
+            several: false,
             input: false,
         };
         let ended = match self.on {
@@ -159,7 +161,7 @@ mod tests {
     }
 
     fn ended(log: &str, code: i32) -> Ended {
-        Ended { log: log.into(), code: Some(code), timed_out: false, times: Vec::new() }
+        Ended { log: log.into(), code: Some(code), timed_out: false, times: Vec::new(), status: None }
     }
 
     #[test]

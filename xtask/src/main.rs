@@ -11,6 +11,7 @@ mod iso;
 mod lint;
 mod qemu;
 mod run;
+mod screen;
 mod setup;
 mod sh;
 mod symbols;

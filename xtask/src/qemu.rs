@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::screen::{Screen, Show, To};
 use crate::{setup, sh};
 
 /// A machine to start.
@@ -31,25 +32,11 @@ pub struct Machine {
     pub log: PathBuf,
     /// Which of its lines are shown as they come.
     pub show: Show,
+    /// Whether it has several domains.
+    pub several: bool,
     /// Whether our standard input goes to the console.
     pub input: bool,
 }
-
-/// What of a machine's serial output is shown.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Show {
-    /// Nothing.
-    Nothing,
-    /// All of it.
-    All,
-    /// What the command in the guest says, on standard output; all else on standard error.
-    Command,
-}
-
-/// What goes around a command's output.
-pub const BEGIN: &str = "XK-BEGIN";
-/// Before its exit status.
-pub const EXIT: &str = "XK-EXIT ";
 
 /// What a machine boots from.
 #[derive(Clone, Debug)]
@@ -71,6 +58,8 @@ pub struct Ended {
     pub timed_out: bool,
     /// When each line came, since the start.
     pub times: Vec<(Duration, String)>,
+    /// The exit status of the command in the guest.
+    pub status: Option<u8>,
 }
 
 /// QEMU's exit code when the X-Kernel says that all is well, and when it has panicked.
@@ -123,7 +112,7 @@ pub fn run(machine: &Machine) -> Result<Ended> {
     let mut q = command(machine)?;
     if machine.interactive {
         let status = q.status().context("cannot start QEMU")?;
-        return Ok(Ended { log: String::new(), code: status.code(), timed_out: false, times: Vec::new() });
+        return Ok(Ended { log: String::new(), code: status.code(), timed_out: false, times: Vec::new(), status: None });
     }
     q.stdin(if machine.input { Stdio::piped() } else { Stdio::null() }).stdout(Stdio::piped()).stderr(Stdio::inherit());
     let start = Instant::now();
@@ -141,25 +130,23 @@ pub fn run(machine: &Machine) -> Result<Ended> {
         }
     });
     let mut log = std::fs::File::create(&machine.log).with_context(|| format!("cannot write {}", machine.log.display()))?;
-    let (mut text, mut times, mut timed_out, mut in_command) = (String::new(), Vec::new(), false, false);
+    let (mut text, mut times, mut timed_out) = (String::new(), Vec::new(), false);
+    let mut screen = Screen::new(machine.show, machine.several);
     loop {
         let left = machine.timeout.map_or(Duration::from_secs(3600), |t| t.saturating_sub(start.elapsed()));
         match receive.recv_timeout(left) {
             Ok(line) => {
                 log.write_all(&line)?;
                 let line = String::from_utf8_lossy(&line).replace('\r', "");
-                // Only the first domain's command counts; further ones have their names before their lines.
                 // Not before the X-Kernel has set the port up: that throws away what has come.
                 if let Some(to) = guest_input.take_if(|_| line.starts_with("X-Kernel: ")) {
                     forward_input(to);
                 }
-                let begins = line.trim_end() == BEGIN;
-                in_command = (in_command || begins) && !line.starts_with(EXIT);
-                match machine.show {
-                    Show::Nothing => {}
-                    Show::Command if !in_command || begins || line.starts_with("X-Kernel: ") => eprint!("{line}"),
-                    Show::Command | Show::All => {
-                        print!("{line}");
+                match screen.line(&line) {
+                    (To::Nowhere, _) => {}
+                    (To::Err, text) => eprint!("{text}"),
+                    (To::Out, text) => {
+                        print!("{text}");
                         std::io::stdout().flush()?;
                     }
                 }
@@ -174,7 +161,7 @@ pub fn run(machine: &Machine) -> Result<Ended> {
         }
     }
     let code = if timed_out { None } else { guard.0.wait()?.code() };
-    Ok(Ended { log: text, code, timed_out, times })
+    Ok(Ended { log: text, code, timed_out, times, status: screen.status })
 }
 
 /// A fresh name for a log under target/runs.

@@ -12,7 +12,8 @@ use serde::Deserialize;
 use crate::build::{self, Profile};
 use crate::initrd::{self, Script};
 use crate::iso::{self, Boot, Module};
-use crate::qemu::{self, BootFrom, Machine, Show};
+use crate::qemu::{self, BootFrom, Machine};
+use crate::screen::Show;
 use crate::{broken, debian, setup, sh};
 
 /// Exit status when the time ran out.
@@ -213,6 +214,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         timeout: args.timeout.map(Duration::from_secs),
         log: qemu::log_file("run")?,
         show: if args.command.is_empty() { Show::All } else { Show::Command },
+        several: !args.guest.domains.is_empty(),
         input: args.command.is_empty(),
     };
     let ended = qemu::run(&machine);
@@ -231,8 +233,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     if args.command.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    let status = ended.log.lines().rev().find_map(|l| l.trim().strip_prefix(qemu::EXIT)?.trim().parse::<u8>().ok());
-    Ok(ExitCode::from(status.context("the guest ended before the command did")?))
+    Ok(ExitCode::from(ended.status.context("the guest ended before the command did")?))
 }
 
 /// `iso`.
@@ -262,6 +263,7 @@ pub fn gdb(guest: &GuestArgs) -> Result<()> {
         timeout: None,
         log: qemu::log_file("gdb")?,
         show: Show::Nothing,
+        several: false,
         input: false,
     };
     let mut q = qemu::command(&machine)?;
