@@ -46,6 +46,9 @@ pub struct GuestArgs {
     /// With debug assertions
     #[arg(long)]
     pub dev: bool,
+    /// Without the emulator's own way out: the machine is switched off as a real one is
+    #[arg(long)]
+    pub no_debug_exit: bool,
     /// A build that obeys the option without-flush=, to see tests fail
     #[arg(long, hide = true)]
     pub negative_control: bool,
@@ -157,15 +160,9 @@ fn modules(guest: &GuestArgs, script: &Script) -> Result<Vec<Module>> {
 /// What boots the X-Kernel with a guest.
 pub fn boot(guest: &GuestArgs, script: &Script, stats: bool) -> Result<Boot> {
     let kernel = build::x_kernel(if guest.negative_control { Profile::NegativeControl } else { Profile::of(guest.dev) })?;
-    let mut options = String::from("debug-exit");
-    if stats {
-        options.push_str(" stats=com2");
-    }
-    if !guest.options.is_empty() {
-        options.push(' ');
-        options.push_str(&guest.options);
-    }
-    Ok(Boot { kernel, options, modules: modules(guest, script)? })
+    let own = [(!guest.no_debug_exit).then_some("debug-exit"), stats.then_some("stats=com2"), Some(guest.options.as_str())];
+    let options: Vec<_> = own.into_iter().flatten().filter(|o| !o.is_empty()).collect();
+    Ok(Boot { kernel, options: options.join(" "), modules: modules(guest, script)? })
 }
 
 /// What boots Debian's Xen with the same guest as its first domain.

@@ -17,5 +17,6 @@ pub mod frame;
 pub mod grant;
 pub mod mb2;
 pub mod pt;
+pub mod s5;
 pub mod sched;
 pub mod timerq;

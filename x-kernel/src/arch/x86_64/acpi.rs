@@ -9,12 +9,15 @@
 
 use core::ptr::NonNull;
 
+use acpi::address::AddressSpace;
+use acpi::fadt::Fadt;
 use acpi::hpet::HpetInfo;
 use acpi::madt::{Madt, MadtEntry};
 use acpi::{AcpiError, AcpiHandler, AcpiTables, PhysicalMapping};
 use arrayvec::ArrayVec;
 
 use super::boot::Rsdp;
+use super::power::{self, Reset, SoftOff};
 use crate::mm::hyp_pt;
 use crate::percpu::MAX_CPUS;
 
@@ -22,6 +25,8 @@ use crate::percpu::MAX_CPUS;
 pub const MAX_IO_APICS: usize = 16;
 /// Entries of the MADT that are looked at, whatever it says.
 const MAX_ENTRIES: usize = 4096;
+/// Bytes of the DSDT that are looked at.
+const MAX_DSDT: u32 = 4 << 20;
 
 /// An I/O APIC.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +96,39 @@ pub fn read(rsdp: Option<Rsdp>) -> Platform {
         Ok(hpet) => platform.hpet = Some(hpet.base_address as u64),
         Err(error) => log_missing("HPET", &error),
     }
+    match tables.find_table::<Fadt>() {
+        Ok(fadt) => read_fadt(&fadt.get()),
+        Err(error) => log_missing("FADT", &error),
+    }
     platform
+}
+
+/// An I/O port that a table names; none where it names memory, or nothing.
+fn io_port(address: Option<acpi::address::GenericAddress>) -> Option<u16> {
+    address.filter(|a| a.address_space == AddressSpace::SystemIo).and_then(|a| u16::try_from(a.address).ok()).filter(|&port| port != 0)
+}
+
+/// How the machine is switched off and reset.
+fn read_fadt(fadt: &Fadt) {
+    let reset = io_port(fadt.reset_register().ok()).filter(|_| { fadt.flags }.supports_system_reset_via_fadt());
+    power::set_reset(reset.map(|port| Reset { port, value: fadt.reset_value }));
+    let types = fadt.dsdt_address().ok().and_then(|at| {
+        let header = NonNull::new(core::ptr::with_exposed_provenance_mut::<[u8; 8]>(hyp_pt::map_firmware(at as u64, 8)? as usize))?;
+        // SAFETY: eight bytes of a table's header, mapped just now: its signature and length.
+        let [.., a, b, c, d] = unsafe { header.read() };
+        let len = u32::from_le_bytes([a, b, c, d]).min(MAX_DSDT);
+        let aml = NonNull::new(core::ptr::with_exposed_provenance_mut::<u8>(hyp_pt::map_firmware(at as u64, len.into())? as usize))?;
+        // SAFETY: mapped just now, read-only, for ever, and as long.
+        pv_core::s5::sleep_types(unsafe { core::slice::from_raw_parts(aml.as_ptr(), len as usize) })
+    });
+    let pm1a = io_port(fadt.pm1a_control_block().ok());
+    let (Some((type_a, type_b)), Some(pm1a)) = (types, pm1a) else {
+        log::info!("acpi: nothing says how to switch this machine off");
+        return;
+    };
+    let pm1b = io_port(fadt.pm1b_control_block().ok().flatten());
+    let enable = u16::try_from(fadt.smi_cmd_port).ok().filter(|&port| port != 0).map(|port| (port, fadt.acpi_enable));
+    power::set_off(SoftOff { pm1a, pm1b, type_a, type_b, enable });
 }
 
 fn log_missing(table: &str, error: &AcpiError) {

@@ -16,6 +16,17 @@ pub unsafe fn in8(port: u16) -> u8 {
     value
 }
 
+/// Reads a word.
+///
+/// # Safety
+/// As for [`in8`].
+pub unsafe fn in16(port: u16) -> u16 {
+    let value: u16;
+    // SAFETY: the caller answers for the device.
+    unsafe { asm!("in ax, dx", out("ax") value, in("dx") port, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
 /// Writes a byte.
 ///
 /// # Safety
