@@ -9,11 +9,12 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use arrayvec::ArrayVec;
-use pv_core::frame::Mfn;
+use pv_core::frame::{self, FrameKind, Mfn};
 use xen_abi::console::{XENCONS_IN_BYTES, XENCONS_OUT_BYTES, offset};
 
 use super::Domain;
 use crate::arch::x86_64::serial;
+use crate::mm::machine::machine;
 use crate::mm::window::FrameWindow;
 use crate::pv::evtchn;
 
@@ -39,11 +40,6 @@ impl GuestConsole {
         Self { ring: None, line: ArrayVec::new_const(), input: ArrayVec::new_const() }
     }
 
-    /// Gives the console a ring in `frame` with the guest's event channel `port`.
-    pub fn set_ring(&mut self, frame: Mfn, port: u32) {
-        self.ring = Some((frame, port));
-    }
-
     /// Takes up to `buf.len()` bytes of input.
     pub fn take_input(&mut self, buf: &mut [u8]) -> usize {
         let n = buf.len().min(self.input.len());
@@ -51,6 +47,25 @@ impl GuestConsole {
             *to = from;
         }
         n
+    }
+}
+
+/// Gives the console a ring in `frame` with the guest's event channel `port`. None if the frame is not memory of the
+/// domain's.
+///
+/// The frame stays counted as writable for as long as the ring is in use: what is written through a window must be
+/// able to become neither a page table nor another domain's.
+pub fn set_ring(domain: &Domain, frame: Mfn, port: u32) -> Option<()> {
+    frame::get_typed(machine(), frame, domain.id, FrameKind::Writable).ok()?;
+    domain.console.lock().ring = Some((frame, port));
+    Some(())
+}
+
+/// Gives the ring's frame back, when the domain does not run any more. May be called again.
+pub fn release_ring(domain: &Domain) {
+    let ring = domain.console.lock().ring.take();
+    if let Some((frame, _)) = ring {
+        frame::put_typed(machine(), frame);
     }
 }
 

@@ -55,6 +55,7 @@ fn advance(domain: &Arc<Domain>) {
     for vcpu in domain.vcpus() {
         vcpu_context::tear_down(domain, vcpu);
     }
+    console::release_ring(domain);
     if !evtchn::close_some(domain, BUDGET) || !release_mappings(domain) {
         return;
     }

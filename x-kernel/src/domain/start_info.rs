@@ -5,8 +5,8 @@ use xen_abi::hypercall::{HYPERCALL_STUB_BYTES, stub};
 use xen_abi::shared_info::offset;
 use xen_abi::start_info::{MAX_GUEST_CMDLINE, SIF_INITDOMAIN, SIF_MOD_START_PFN, SIF_PRIVILEGED, StartInfo};
 
-use super::Domain;
 use super::build::{Memory, console_port};
+use super::{Domain, console};
 use crate::arch::x86_64::rtc;
 use crate::mm::window::FrameWindow;
 
@@ -22,7 +22,7 @@ pub fn write(domain: &Domain, plan: &Layout, memory: &Memory, initrd_len: u64, c
         let (frame, port) = (memory.mfn(plan.console_pfn)?, console_port(domain)?);
         info.console_mfn = frame.raw();
         info.console_evtchn = port;
-        domain.console.lock().set_ring(frame, port);
+        console::set_ring(domain, frame, port)?;
     }
     info.pt_base = plan.va(plan.root_pfn);
     info.nr_pt_frames = plan.tables;
