@@ -123,7 +123,7 @@ fn fill(state: &mut VcpuState, context: &VcpuGuestContext) {
 ///
 /// # Errors
 /// `-EINVAL` if it has been moved already, for an offset that is misaligned or crosses the frame, or a frame that
-/// is not the domain's own writable memory.
+/// is `shared_info` or not the domain's own writable memory.
 pub fn move_info(domain: &Arc<Domain>, vcpu: &Vcpu, mfn: Mfn, offset: u32) -> Result<(), Errno> {
     let offset = offset as usize;
     if offset % 8 != 0 || offset > 4096 - vcpu_info::SIZE {
@@ -131,6 +131,10 @@ pub fn move_info(domain: &Arc<Domain>, vcpu: &Vcpu, mfn: Mfn, offset: u32) -> Re
     }
     let old = vcpu.info_maddr.load(Ordering::Acquire);
     if old >> 12 != domain.shared_info.raw() && old != 0 {
+        return Err(Errno::EINVAL);
+    }
+    // There each vCPU has its place already, and `tear_down` knows by the frame whether there is a count to give back.
+    if mfn == domain.shared_info {
         return Err(Errno::EINVAL);
     }
     frame::get_typed(machine(), mfn, domain.id, FrameKind::Writable).map_err(|_| Errno::EINVAL)?;
