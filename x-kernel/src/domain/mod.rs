@@ -62,6 +62,8 @@ pub struct Domain {
     pub mm: SpinLock<Pending>,
     /// How far taking its frames back has come.
     pub relinquish: SpinLock<Relinquish>,
+    /// When taking it apart goes on, ns since boot: others may have to let go of its frames first.
+    pub reap_after_ns: AtomicU64,
     /// Frames that are free once every CPU has forgotten them.
     pub freeing: SpinLock<ArrayVec<Mfn, 256>>,
     /// Its vCPUs, by number.
@@ -131,6 +133,7 @@ impl Domain {
             pages: AtomicU64::new(0),
             mm: SpinLock::new(Pending::new()),
             relinquish: SpinLock::new(Relinquish::new()),
+            reap_after_ns: AtomicU64::new(0),
             freeing: SpinLock::new(ArrayVec::new()),
             vcpus: InitOnce::new(),
             shared_info: new.shared_info,
@@ -224,9 +227,11 @@ pub fn find_for(caller: &Arc<Domain>, alleged: u16) -> Option<Arc<Domain>> {
     if id == DomId::SELF || id == caller.id { Some(caller.clone()) } else { find(id).filter(|d| !d.is_dying()) }
 }
 
-/// The first domain that must be taken apart.
-fn first_dying() -> Option<Arc<Domain>> {
-    DOMAINS.lock().iter().find(|d| d.is_dying()).cloned()
+/// Of the domains that must be taken apart, the one to go on with first, and when: one that waits for others lets
+/// those pass that do not.
+fn next_dying() -> Option<(u64, Arc<Domain>)> {
+    let due = |d: &Arc<Domain>| (d.reap_after_ns.load(Ordering::Relaxed), d.clone());
+    DOMAINS.lock().iter().filter(|d| d.is_dying()).map(due).min_by_key(|(at, _)| *at)
 }
 
 /// Takes a domain off the list.

@@ -5,12 +5,12 @@
 
 use alloc::sync::Arc;
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
-use pv_core::frame;
+use pv_core::frame::{self, FrameError};
 
 use super::{Domain, StopReason, census, console};
-use crate::arch::x86_64::{power, tlb};
+use crate::arch::x86_64::{power, tlb, tsc};
 use crate::mm::machine::machine;
 use crate::mm::{frame_alloc, m2p};
 use crate::percpu::PerCpu;
@@ -20,17 +20,24 @@ use crate::{sched, stats};
 /// Ports or mappings handled in one step.
 const BUDGET: u32 = 64;
 
-/// Set while a domain waits to be taken apart, so that the way to a guest costs one load when none does.
-static WORK: AtomicBool = AtomicBool::new(false);
+/// How long a domain waits whose frames others still use. Each look at them is a walk over all of memory, and how long
+/// they keep them is a guest's choice: it must cost the others next to nothing.
+const WAIT_NS: u64 = 100_000_000;
+
+/// When there is something to do, ns since boot; [`NEVER`] while no domain waits to be taken apart, so that the way to
+/// a guest costs one load then.
+static WORK_AT: AtomicU64 = AtomicU64::new(NEVER);
+const NEVER: u64 = u64::MAX;
 
 /// A domain has died.
 pub fn announce() {
-    WORK.store(true, Ordering::Release);
+    WORK_AT.store(0, Ordering::Release);
 }
 
 /// Whether there is anything to do.
 pub fn pending() -> bool {
-    WORK.load(Ordering::Acquire)
+    let at = WORK_AT.load(Ordering::Acquire);
+    at != NEVER && at <= tsc::now_ns()
 }
 
 /// Does a bounded part of the work. Returns whether the scheduler should run, because the current vCPU's domain is
@@ -39,10 +46,13 @@ pub fn step(cpu: &PerCpu) -> bool {
     if !pending() {
         return false;
     }
-    let Some(domain) = super::first_dying() else {
-        WORK.store(false, Ordering::Release);
+    // Nothing between here and the list can be missed: a domain that dies later announces itself later.
+    WORK_AT.store(NEVER, Ordering::Release);
+    let Some((at, domain)) = super::next_dying() else { return false };
+    WORK_AT.fetch_min(at, Ordering::AcqRel);
+    if at > tsc::now_ns() {
         return false;
-    };
+    }
     if cpu.current().and_then(|v| v.domain()).is_some_and(|d| Arc::ptr_eq(&d, &domain)) {
         return true;
     }
@@ -62,10 +72,16 @@ fn advance(domain: &Arc<Domain>) {
     // Others may still have this domain's frames mapped: those frames stay until they let go.
     let relinquished = frame::relinquish(machine(), &mut domain.mm.lock(), domain.id, &mut domain.relinquish.lock());
     free_batch(domain);
-    if relinquished.is_err() {
-        return;
+    match relinquished {
+        Ok(()) => finish(domain),
+        Err(FrameError::Preempted) => {}
+        Err(_) => wait(domain),
     }
-    finish(domain);
+}
+
+/// Others have to let go first.
+fn wait(domain: &Domain) {
+    domain.reap_after_ns.store(tsc::now_ns().saturating_add(WAIT_NS), Ordering::Relaxed);
 }
 
 /// Frees the frames that were waiting for a flush: nothing maps them any more, but a CPU may remember them.
@@ -102,7 +118,7 @@ fn finish(domain: &Arc<Domain>) {
             Ok(Some(frame)) => frame,
             Ok(None) => break,
             // Still in use by a neighbour that has mapped through it.
-            Err(_) => return,
+            Err(_) => return wait(domain),
         };
         frame::unshare(machine(), frame);
         frame_alloc::free(frame, 0);
