@@ -6,6 +6,7 @@
 use alloc::sync::Arc;
 
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+use xen_abi::errno::Errno;
 
 use super::{cpuid, fetch, gpr, msr, vcpu_info};
 use crate::arch::x86_64::entry::GuestRegs;
@@ -133,7 +134,11 @@ fn move_cr(regs: &mut GuestRegs, instruction: &Instruction, domain: &Arc<Domain>
             context::apply_ts(state);
         }
         Register::CR2 => vcpu_info::set_cr2(vcpu, value),
-        Register::CR3 => super::mmu::new_base(domain, state, value >> 12).ok()?,
+        Register::CR3 => match super::mmu::new_base(domain, state, value >> 12) {
+            // Checking the table takes longer than a turn: the instruction faults again and goes on.
+            Err(Errno::ERESTART) => regs.rip = instruction.ip(),
+            done => done.ok()?,
+        },
         Register::CR4 => {
             state.cr4 = value & cr4::CHOICE & context::cr4_offered();
             context::apply_cr4(state);

@@ -55,18 +55,23 @@ impl SharedEntries for Shared {
 }
 
 /// Works through `count` elements at the argument pointer; `one` fills in each element's status.
-fn batch<T>(args: &mut Args, mut one: impl FnMut(&mut T) -> Result<(), Errno>) -> HcResult
+///
+/// Page tables that are to be undone are undone before each element: a status has no way to say "again", so a mapping
+/// must not be refused for their sake.
+fn batch<T>(domain: &Domain, args: &mut Args, mut one: impl FnMut(&mut T) -> Result<(), Errno>) -> HcResult
 where
     T: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::Immutable,
 {
     let (mut at, mut left) = (args.ptr::<T, 1>(), args.u32::<2>());
     let mut first = true;
     while left > 0 {
-        if !first && sched::preempt_pending() {
+        let settled = mmu::settle(domain);
+        if settled == Err(Errno::ERESTART) || !first && sched::preempt_pending() {
             args.set::<1>(at.raw());
             args.set::<2>(u64::from(left));
             return Ok(Outcome::Preempted);
         }
+        settled?;
         first = false;
         let mut op = at.read()?;
         one(&mut op)?;
@@ -87,42 +92,42 @@ where
 pub fn grant_table_op(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
     let domain = cx.domain;
     match args.u32::<0>() {
-        c if c == GNTTABOP_map_grant_ref => batch(args, |op: &mut GnttabMapGrantRef| {
+        c if c == GNTTABOP_map_grant_ref => batch(domain, args, |op: &mut GnttabMapGrantRef| {
             op.status = status(map(domain, op));
             Ok(())
         }),
-        c if c == GNTTABOP_unmap_grant_ref => batch(args, |op: &mut GnttabUnmapGrantRef| {
+        c if c == GNTTABOP_unmap_grant_ref => batch(domain, args, |op: &mut GnttabUnmapGrantRef| {
             op.status = status(unmap(domain, op));
             Ok(())
         }),
-        c if c == GNTTABOP_copy => batch(args, |op: &mut GnttabCopy| {
+        c if c == GNTTABOP_copy => batch(domain, args, |op: &mut GnttabCopy| {
             op.status = status(copy(domain, op));
             Ok(())
         }),
-        c if c == GNTTABOP_setup_table => single(args, |op: &mut GnttabSetupTable| {
+        c if c == GNTTABOP_setup_table => single(domain, args, |op: &mut GnttabSetupTable| {
             op.status = match own(domain, op.dom) {
                 Ok(()) => status(setup(domain, op)),
                 Err(e) => e.status(),
             };
             Ok(())
         }),
-        c if c == GNTTABOP_query_size => single(args, |op: &mut GnttabQuerySize| {
+        c if c == GNTTABOP_query_size => single(domain, args, |op: &mut GnttabQuerySize| {
             let table = domain.grants.lock();
             (op.nr_frames, op.max_nr_frames) = (table.nr_frames(), table.max_frames());
             op.status = status(own(domain, op.dom));
             Ok(())
         }),
-        c if c == GNTTABOP_get_version => single(args, |op: &mut GnttabGetVersion| {
+        c if c == GNTTABOP_get_version => single(domain, args, |op: &mut GnttabGetVersion| {
             own(domain, op.dom).map_err(Errno::from)?;
             op.version = 1;
             Ok(())
         }),
-        c if c == GNTTABOP_set_version => single(args, |op: &mut GnttabSetVersion| {
+        c if c == GNTTABOP_set_version => single(domain, args, |op: &mut GnttabSetVersion| {
             let accepted = pv_core::grant::set_version(op.version);
             op.version = 1;
             accepted.map(|_| ()).map_err(Errno::from)
         }),
-        c if c == GNTTABOP_swap_grant_ref => batch(args, |op: &mut GnttabSwapGrantRef| {
+        c if c == GNTTABOP_swap_grant_ref => batch(domain, args, |op: &mut GnttabSwapGrantRef| {
             op.status = status(domain.grants.lock().swap(&Shared, GrantRef(op.ref_a), GrantRef(op.ref_b)));
             Ok(())
         }),
@@ -132,14 +137,14 @@ pub fn grant_table_op(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
 }
 
 /// As [`batch`], for operations that take one element.
-fn single<T>(args: &mut Args, one: impl FnMut(&mut T) -> Result<(), Errno>) -> HcResult
+fn single<T>(domain: &Domain, args: &mut Args, one: impl FnMut(&mut T) -> Result<(), Errno>) -> HcResult
 where
     T: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::Immutable,
 {
     if args.u32::<2>() != 1 {
         return Err(Errno::EINVAL);
     }
-    batch(args, one)
+    batch(domain, args, one)
 }
 
 fn status(result: Result<(), GrantError>) -> i16 {

@@ -23,6 +23,10 @@ pub fn multicall(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
             return Ok(Outcome::Preempted);
         }
         first = false;
+        if cx.domain.is_dying() {
+            // An entry has ended the domain: what follows must not act for it any more (XSA-213).
+            return OK;
+        }
         let mut entry = entries.read()?;
         let mut inner = Args(entry.args);
         let nr = entry.op;

@@ -33,10 +33,14 @@ pub fn vcpu_op(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
     match command {
         c if c == VCPUOP_initialise => {
             let context = args.ptr::<VcpuGuestContext, 2>().read()?;
-            vcpu_context::initialise(cx.domain, &target, &context)?;
+            match vcpu_context::initialise(cx.domain, &target, &context) {
+                Err(Errno::ERESTART) => return Ok(Outcome::Preempted),
+                done => done?,
+            }
         }
         c if c == VCPUOP_up => {
-            if !target.initialised.load(Ordering::Acquire) {
+            // A domain that has been stopped lets none of its vCPUs run again.
+            if !target.initialised.load(Ordering::Acquire) || cx.domain.is_dying() {
                 return Err(Errno::EINVAL);
             }
             vcpu_info::update_time(&target);
