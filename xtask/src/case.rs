@@ -113,6 +113,7 @@ impl Case {
             show: Show::Nothing,
             several: false,
             input: false,
+            plugin: None,
         };
         let ended = match self.on {
             Emulator::Qemu => qemu::run(&machine),
