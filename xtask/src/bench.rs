@@ -11,8 +11,9 @@ use serde_json::json;
 
 use crate::initrd::Script;
 use crate::iso::{self, Boot};
-use crate::qemu::{self, BootFrom, Ended, Machine, Show};
+use crate::qemu::{self, BootFrom, Ended, Machine};
 use crate::run::{self, GuestArgs};
+use crate::screen::Show;
 use crate::sh;
 
 /// The machine's memory and the guest's, in MiB.
@@ -94,9 +95,10 @@ pub fn run_image(image: &Path, name: &str, plugin: Option<String>) -> Result<End
         show: Show::Nothing,
         input: false,
         plugin,
+        several: false,
     };
     let ended = qemu::run(&machine)?;
-    if ended.timed_out || !ended.log.contains(&format!("{}0", qemu::EXIT)) {
+    if ended.timed_out || ended.status != Some(0) {
         bail!("the guest did not do its work; the log is {}", machine.log.display());
     }
     Ok(ended)

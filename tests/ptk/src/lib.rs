@@ -25,6 +25,7 @@ pub mod rng;
 pub mod start;
 pub mod table;
 pub mod trap;
+pub mod user;
 
 pub use check::finish;
 pub use hypercall::{call, hypercall};

@@ -11,10 +11,7 @@ use crate::{hypercall, instr};
 pub fn update(ptr: u64, val: u64) -> i64 {
     let request = MmuUpdate { ptr, val };
     let mut done = 0u32;
-    hypercall(
-        __HYPERVISOR_mmu_update,
-        &[core::ptr::from_ref(&request) as u64, 1, core::ptr::from_mut(&mut done) as u64, DOMID_SELF.into()],
-    )
+    hypercall(__HYPERVISOR_mmu_update, &[core::ptr::from_ref(&request) as u64, 1, core::ptr::from_mut(&mut done) as u64, DOMID_SELF.into()])
 }
 
 /// One `mmuext_op`.

@@ -162,6 +162,9 @@ extern "C" fn handler(frame: &mut Frame) {
     for (place, value) in CAUGHT.iter().zip([frame.vector, frame.error, frame.rip, cr2]) {
         place.store(value, Ordering::Relaxed);
     }
+    // Back to the kernel, wherever it came from: a code selector of ring 3 would mean a process.
+    frame.cs = u64::from(FLAT_KERNEL_CS & !3);
+    frame.ss = u64::from(xen_abi::arch_x86::FLAT_KERNEL_SS);
     frame.rip = &raw const ptk_caught as u64;
     frame.rsp = TRY_RSP.load(Ordering::Relaxed);
     // Alignment checks, single steps and the direction end with the experiment.

@@ -78,6 +78,18 @@ pub const fn guest_ldt(vcpu: u32) -> u64 {
     PERDOMAIN_BASE.wrapping_add(guest_ldt_offset(vcpu))
 }
 
+/// The selector, its privilege bits clear, of the descriptor at `va`; None outside the area of guests' tables.
+pub const fn selector_of(va: u64) -> Option<u16> {
+    /// The bit of a selector that chooses the LDT.
+    const LOCAL: u64 = 4;
+    if va < PERDOMAIN_BASE || va >= FRAME_TABLE_BASE {
+        return None;
+    }
+    let within = va.wrapping_sub(PERDOMAIN_BASE) % PERDOMAIN_VCPU_STRIDE;
+    let table = if within >= PERDOMAIN_LDT_OFFSET { LOCAL } else { 0 };
+    Some((within % PERDOMAIN_LDT_OFFSET & 0xfff8 | table) as u16)
+}
+
 /// A 64-bit number as an address or index of this machine.
 #[expect(clippy::cast_possible_truncation, reason = "usize has 64 bits here")]
 pub const fn to_usize(value: u64) -> usize {

@@ -7,7 +7,7 @@
 use super::{bounce, emulate, ptwr};
 use crate::arch::x86_64::entry::GuestRegs;
 use crate::arch::x86_64::{context, irq};
-use crate::mm::guest_access;
+use crate::mm::{guest_access, layout};
 use crate::percpu;
 use crate::perf;
 
@@ -17,6 +17,8 @@ pub mod pf {
     pub const PRESENT: u32 = 1 << 0;
     /// A write.
     pub const WRITE: u32 = 1 << 1;
+    /// By the guest's own load or store, not by the CPU on its behalf.
+    pub const USER: u32 = 1 << 2;
 }
 
 /// The IDT bit of a selector error code.
@@ -69,6 +71,11 @@ pub fn from_guest(regs: &mut GuestRegs) {
                 }
             }
             let code = regs.error_code;
+            // The CPU was reading a descriptor where the guest has no table: for the guest the selector is bad.
+            if let Some(selector) = layout::selector_of(cr2).filter(|_| code & pf::USER == 0) {
+                bounce::exception(regs, &vcpu, &domain, state, 13, Some(u32::from(selector)));
+                return;
+            }
             bounce::page_fault(regs, &vcpu, &domain, state, cr2, code);
         }
         // Selector and alignment faults carry an error code.
@@ -103,7 +110,8 @@ fn general_protection(
     if regs.error_code & XEC_IDT != 0 {
         if let Some(vector) = software_interrupt(regs) {
             let gate = state.traps[usize::from(vector)];
-            if gate.address != 0 && (state.in_kernel || gate.dpl == 3) {
+            let privilege = if state.in_kernel { 1 } else { 3 };
+            if gate.address != 0 && gate.dpl >= privilege {
                 regs.rip = regs.rip.wrapping_add(2);
                 bounce::exception(regs, vcpu, domain, state, vector, None);
                 return;
