@@ -107,9 +107,9 @@ fn one(cx: &mut HcCx<'_>, op: &MmuextOp) -> Result<(), Errno> {
             Ok(())
         }),
         MMUEXT_COPY_PAGE => {
-            let from = Mfn::new(op.src_mfn()).ok_or(Errno::EINVAL)?;
+            let (from, to) = (Mfn::new(op.src_mfn()).ok_or(Errno::EINVAL)?, frame()?);
             frame::get_ref(machine(), from, domain.id).map_err(|_| Errno::EINVAL)?;
-            let copied = with_writable(domain, frame()?, |to| {
+            let copied = with_writable(domain, to, |to| {
                 to.copy_frame(&FrameWindow::new(from).ok_or(Errno::EINVAL)?);
                 Ok(())
             });
