@@ -2,8 +2,8 @@
 //!
 //! The first domain's console is `console_io`; its text goes out as it comes while it is alone, so that a terminal
 //! program works. With several domains every line is prefixed by its domain's name. Other domains have the PV
-//! console ring, whose indices are the guest's allegations (XSA-38). What a guest prints is limited in rate, so that
-//! one of them cannot take the line from the others (XSA-118).
+//! console ring, whose indices are the guest's allegations (XSA-38). What a guest prints is not limited in rate: the
+//! time that it takes counts as the guest's (see docs/CAVEATS.md).
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};

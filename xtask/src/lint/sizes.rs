@@ -146,30 +146,11 @@ pub fn image(elf: &Path) -> Result<()> {
     }
     let data = std::fs::read(elf)?;
     let file = object::File::parse(&*data)?;
-    let (mut text, mut constant, mut variable, mut zero) = (0, 0, 0, 0);
-    for section in file.sections() {
-        let SectionFlags::Elf { sh_flags } = section.flags() else { continue };
-        let has = |flag: u32| sh_flags & u64::from(flag) != 0;
-        if !has(elf::SHF_ALLOC) {
-            continue;
-        }
-        let sum = match section.kind() {
-            object::SectionKind::UninitializedData => &mut zero,
-            _ if has(elf::SHF_EXECINSTR) => &mut text,
-            _ if has(elf::SHF_WRITE) => &mut variable,
-            _ => &mut constant,
-        };
-        *sum += section.size();
-    }
+    let loaded =
+        |s: &object::Section<'_, '_>| matches!(s.flags(), SectionFlags::Elf { sh_flags } if sh_flags & u64::from(elf::SHF_ALLOC) != 0);
     let kib = |bytes: u64| bytes.div_ceil(1024);
-    println!(
-        "X-Kernel image: {} KiB code, {} KiB constants, {} KiB data, {} KiB zeroes; the file with its symbols {} KiB",
-        kib(text),
-        kib(constant),
-        kib(variable),
-        kib(zero),
-        kib(data.len() as u64)
-    );
+    let sections: Vec<_> = file.sections().filter(loaded).map(|s| format!("{} {}", s.name().unwrap_or("?"), kib(s.size()))).collect();
+    println!("X-Kernel image, KiB: {}; the file with its symbols {}", sections.join(", "), kib(data.len() as u64));
     Ok(())
 }
 
