@@ -67,9 +67,9 @@ impl Under {
             return run::boot(&guest, script, true);
         }
         let mut boot = run::boot_on_xen(&guest, script, MACHINE_MIB)?;
-        // Xen is given nothing to do that the X-Kernel does not do, as far as its options go: one vCPU, no mitigations
-        // (QEMU's CPU offers none to the X-Kernel), no scrubbing of free memory.
-        write!(boot.options, " dom0_max_vcpus=1 spec-ctrl=no xpti=no bootscrub=no")?;
+        // Xen is given nothing to do that the X-Kernel does not do, as far as its options go: one vCPU, and no
+        // mitigations, as QEMU's CPU offers none to the X-Kernel.
+        write!(boot.options, " dom0_max_vcpus=1 spec-ctrl=no xpti=no")?;
         Ok(boot)
     }
 
@@ -93,6 +93,7 @@ pub fn run_image(image: &Path, name: &str, plugin: Option<String>) -> Result<End
         timeout: Some(TIMEOUT),
         log: qemu::log_file(&format!("bench-{name}"))?,
         show: Show::Nothing,
+        several: false,
         input: false,
         plugin,
         several: false,
