@@ -96,7 +96,6 @@ pub fn run_image(image: &Path, name: &str, plugin: Option<String>) -> Result<End
         several: false,
         input: false,
         plugin,
-        several: false,
     };
     let ended = qemu::run(&machine)?;
     if ended.timed_out || !ended.log.lines().any(|l| l == "XK-EXIT 0") {
@@ -144,7 +143,6 @@ fn boot(runs: u32) -> Result<()> {
             "median_from_first_line_s": h, "ratio_from_start": ours.0 / p, "ratio_from_first_line": ours.1 / h }));
     }
     save("boot", &json!({ "runs": runs, "machine_mib": MACHINE_MIB, "guest_mib": GUEST_MIB, "rows": rows }))?;
-    images.iter().try_for_each(std::fs::remove_file)?;
     Ok(())
 }
 
