@@ -20,6 +20,9 @@ use crate::sh;
 pub const MACHINE_MIB: u64 = 1024;
 /// See [`MACHINE_MIB`].
 pub const GUEST_MIB: u64 = 832;
+/// The host gives the machine its memory before it starts, as a real one has it: who touches more of it does not pay
+/// for the host's page faults.
+const PREALLOC: [&str; 4] = ["-object", "memory-backend-ram,id=ram,size=1024M,prealloc=on", "-machine", "memory-backend=ram"];
 /// How long a boot may take, with everything counted.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -30,17 +33,20 @@ pub enum Under {
     XKernel,
     /// Debian's Xen, with the guest as its dom0: it has the machine's ACPI tables and PCI devices to look at besides.
     Xen,
+    /// The same, told to leave free memory as it finds it.
+    XenUnscrubbed,
 }
 
 impl Under {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 2] = [Self::XKernel, Self::Xen];
+    pub const ALL: [Self; 3] = [Self::XKernel, Self::Xen, Self::XenUnscrubbed];
 
     /// For tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::XKernel => "X-Kernel",
             Self::Xen => "Xen",
+            Self::XenUnscrubbed => "Xen, bootscrub=no",
         }
     }
 
@@ -49,6 +55,7 @@ impl Under {
         match self {
             Self::XKernel => "x-kernel",
             Self::Xen => "xen",
+            Self::XenUnscrubbed => "xen-unscrubbed",
         }
     }
 
@@ -56,7 +63,7 @@ impl Under {
     fn first_line(self) -> &'static str {
         match self {
             Self::XKernel => "X-Kernel: version",
-            Self::Xen => "(XEN) Xen version",
+            Self::Xen | Self::XenUnscrubbed => "(XEN) Xen version",
         }
     }
 
@@ -70,6 +77,9 @@ impl Under {
         // Xen is given nothing to do that the X-Kernel does not do, as far as its options go: one vCPU, and no
         // mitigations, as QEMU's CPU offers none to the X-Kernel.
         write!(boot.options, " dom0_max_vcpus=1 spec-ctrl=no xpti=no")?;
+        if self == Self::XenUnscrubbed {
+            boot.options.push_str(" bootscrub=no");
+        }
         Ok(boot)
     }
 
@@ -82,7 +92,7 @@ impl Under {
 }
 
 /// Runs an image to its end.
-pub fn run_image(image: &Path, name: &str, plugin: Option<String>) -> Result<Ended> {
+pub fn run_image(image: &Path, name: &str, more: &[&str]) -> Result<Ended> {
     let machine = Machine {
         boot: BootFrom::Iso(image.to_path_buf()),
         mem_mib: MACHINE_MIB,
@@ -95,7 +105,7 @@ pub fn run_image(image: &Path, name: &str, plugin: Option<String>) -> Result<End
         show: Show::Nothing,
         several: false,
         input: false,
-        plugin,
+        more: more.iter().map(|o| (*o).to_string()).collect(),
     };
     let ended = qemu::run(&machine)?;
     if ended.timed_out || !ended.log.lines().any(|l| l == "XK-EXIT 0") {
@@ -125,7 +135,7 @@ fn boot(runs: u32) -> Result<()> {
     let mut times = vec![(Vec::new(), Vec::new()); images.len()];
     for round in 0..runs {
         for ((under, image), (from_power, from_hello)) in Under::ALL.iter().zip(&images).zip(&mut times) {
-            let ended = run_image(image, &format!("boot-{}", under.file()), None)?;
+            let ended = run_image(image, &format!("boot-{}", under.file()), &PREALLOC)?;
             let done = when(&ended, "INIT reached")?;
             from_power.push(done);
             from_hello.push(done - when(&ended, under.first_line())?);
@@ -134,11 +144,11 @@ fn boot(runs: u32) -> Result<()> {
     }
     let ours = times.first().map(|(power, hello)| (median(power), median(hello))).context("nothing was measured")?;
     println!("wall time to `INIT reached`, median of {runs}; ratio: the X-Kernel's time divided by this one's");
-    println!("{:<10} {:>14} {:>7} {:>24} {:>7}", "", "from QEMU's start", "ratio", "from hypervisor's 1st line", "ratio");
+    println!("{:<20} {:>14} {:>7} {:>24} {:>7}", "", "from QEMU's start", "ratio", "from hypervisor's 1st line", "ratio");
     let mut rows = Vec::new();
     for (under, (power, hello)) in Under::ALL.iter().zip(&times) {
         let (p, h) = (median(power), median(hello));
-        println!("{:<10} {p:>15.2} s {:>7.2} {h:>24.2} s {:>7.2}", under.name(), ours.0 / p, ours.1 / h);
+        println!("{:<20} {p:>15.2} s {:>7.2} {h:>24.2} s {:>7.2}", under.name(), ours.0 / p, ours.1 / h);
         rows.push(json!({ "under": under.name(), "from_start_s": power, "from_first_line_s": hello, "median_from_start_s": p,
             "median_from_first_line_s": h, "ratio_from_start": ours.0 / p, "ratio_from_first_line": ours.1 / h }));
     }

@@ -113,7 +113,7 @@ impl Case {
             show: Show::Nothing,
             several: false,
             input: false,
-            plugin: None,
+            more: Vec::new(),
         };
         let ended = match self.on {
             Emulator::Qemu => qemu::run(&machine),

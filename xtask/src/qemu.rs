@@ -36,8 +36,8 @@ pub struct Machine {
     pub several: bool,
     /// Whether our standard input goes to the console.
     pub input: bool,
-    /// A plugin of QEMU's, with its options.
-    pub plugin: Option<String>,
+    /// Further options of QEMU's.
+    pub more: Vec<String>,
 }
 
 /// What a machine boots from.
@@ -84,9 +84,7 @@ pub fn command(machine: &Machine) -> Result<Command> {
     if let Some(file) = &machine.stats {
         q.arg("-serial").arg(format!("file:{}", file.display()));
     }
-    if let Some(plugin) = &machine.plugin {
-        q.args(["-plugin", plugin]);
-    }
+    q.args(&machine.more);
     if machine.efi {
         q.args(["-bios", "/usr/share/ovmf/OVMF.fd"]);
     }

@@ -213,7 +213,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         show: if args.command.is_empty() { Show::All } else { Show::Command },
         several: !args.guest.domains.is_empty(),
         input: args.command.is_empty(),
-        plugin: None,
+        more: Vec::new(),
     };
     let ended = qemu::run(&machine);
     let _ = std::fs::remove_file(&image);
@@ -263,7 +263,7 @@ pub fn gdb(guest: &GuestArgs) -> Result<()> {
         show: Show::Nothing,
         several: false,
         input: false,
-        plugin: None,
+        more: Vec::new(),
     };
     let mut q = qemu::command(&machine)?;
     let log = std::fs::File::create(&machine.log)?;

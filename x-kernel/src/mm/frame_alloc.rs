@@ -188,12 +188,20 @@ fn give_back(range: FrameRange, byte: u8) {
     assert!(freed, "frames {:#x}..{:#x} freed twice", range.start, range.end);
 }
 
+/// Blocks of this order (1 MiB) and above are zeroed past the caches.
+const STREAMING_ORDER: u32 = 8;
+
 /// Overwrites 2^`order` frames. They belong to nobody while this runs.
 fn fill(mfn: Mfn, order: u32, byte: u8) {
-    let len = to_usize(FRAME_SIZE) << order;
+    let (to, len) = (to_usize(hyp_pt::direct_map_va(mfn)), to_usize(FRAME_SIZE) << order);
+    if byte == 0 && order >= STREAMING_ORDER {
+        // SAFETY: as below.
+        unsafe { window::zero_streaming(to, len) };
+        return;
+    }
     // SAFETY: the block is RAM in the direct map that has just been taken out of the free blocks, or is about to
     // be put there: no reference into it exists, and no window opens on it.
-    unsafe { window::fill_bytes(to_usize(hyp_pt::direct_map_va(mfn)), byte, len) };
+    unsafe { window::fill_bytes(to, byte, len) };
 }
 
 /// Number of free frames.

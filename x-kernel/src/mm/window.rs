@@ -215,6 +215,21 @@ pub(super) unsafe fn fill_bytes(to: usize, byte: u8, len: usize) {
     }
 }
 
+/// Zeroes past the caches, 32 bytes a turn: for more memory than they hold, where what is in them is of more use than
+/// zeroes that nobody reads soon.
+///
+/// # Safety
+/// The target must be writable for `len` bytes, and both multiples of 32.
+pub(super) unsafe fn zero_streaming(to: usize, len: usize) {
+    // SAFETY: the caller's obligation. The fence puts the stores in order with whatever publishes the memory.
+    unsafe {
+        core::arch::asm!("2:", "cmp {at}, {end}", "jae 3f",
+            "movnti [{at}], {zero}", "movnti [{at} + 8], {zero}", "movnti [{at} + 16], {zero}", "movnti [{at} + 24], {zero}",
+            "add {at}, 32", "jmp 2b", "3:", "sfence",
+            at = inout(reg) to => _, end = in(reg) to.saturating_add(len), zero = in(reg) 0u64, options(nostack));
+    }
+}
+
 /// Writes into the image through the direct map, where it is writable: for the entry stubs, which sit in a part
 /// of the text that is reserved for them.
 ///
