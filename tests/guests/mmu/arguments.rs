@@ -31,7 +31,11 @@ pub fn run() {
     let page = memory::page();
     let entry = memory::mfn(page) * PAGE | memory::RW;
     equal("flags of no meaning", hypercall(__HYPERVISOR_update_va_mapping, &[page, entry, 3]), EINVAL);
-    equal("a flush by a mask that cannot be read", hypercall(__HYPERVISOR_update_va_mapping, &[page, entry, 0xffff_8080_0010_0000 | 1]), EFAULT);
+    equal(
+        "a flush by a mask that cannot be read",
+        hypercall(__HYPERVISOR_update_va_mapping, &[page, entry, 0xffff_8080_0010_0000 | 1]),
+        EFAULT,
+    );
     equal("a command of mmu_update that is none", hypercall_update(3, entry), 0);
     equal("an operation of mmuext_op that is none", extended(99, 0, 0), ENOSYS);
     one_of("a write-back of caches", extended(MMUEXT_FLUSH_CACHE, 0, 0), &[0, -13]);
@@ -47,8 +51,16 @@ pub fn run() {
     multicalls();
     // Upper halves of 32-bit arguments are not looked at, or refused: never acted on (XSA-111).
     for nr in 0..56 {
-        if ![__HYPERVISOR_iret, __HYPERVISOR_sched_op, __HYPERVISOR_sched_op_compat, __HYPERVISOR_set_callbacks, __HYPERVISOR_stack_switch,
-            __HYPERVISOR_set_trap_table, __HYPERVISOR_fpu_taskswitch].contains(&nr)
+        if ![
+            __HYPERVISOR_iret,
+            __HYPERVISOR_sched_op,
+            __HYPERVISOR_sched_op_compat,
+            __HYPERVISOR_set_callbacks,
+            __HYPERVISOR_stack_switch,
+            __HYPERVISOR_set_trap_table,
+            __HYPERVISOR_fpu_taskswitch,
+        ]
+        .contains(&nr)
         {
             let answer = hypercall(nr, &[0xdead_beef_0000_0063, 0xdead_beef_0000_0000, 0xdead_beef_0000_0000, 0xdead_beef_0000_0000]);
             holds("XSA-111 garbage in all upper halves", answer <= 0 || nr == __HYPERVISOR_xen_version);

@@ -50,7 +50,11 @@ pub fn run() {
     }
     equal("a good descriptor", write(gdt, 2, DATA), 0);
     equal("and its removal", write(gdt, 2, 0), 0);
-    one_of("a descriptor in a page table", hypercall(__HYPERVISOR_update_descriptor, &[ptk::memory::entry(gdt, 1).map_or(0, |e| e.0), DATA]), &[EINVAL, EPERM]);
+    one_of(
+        "a descriptor in a page table",
+        hypercall(__HYPERVISOR_update_descriptor, &[ptk::memory::entry(gdt, 1).map_or(0, |e| e.0), DATA]),
+        &[EINVAL, EPERM],
+    );
     one_of("a descriptor off its place", hypercall(__HYPERVISOR_update_descriptor, &[mfn * PAGE + 4, DATA]), &[EINVAL]);
     for bad in [0x100u64, 0xfee00, 1 << 40, u64::MAX] {
         one_of("a GDT of another's frames", set_gdt(&[bad], 512), &[EINVAL, EPERM]);
@@ -59,6 +63,8 @@ pub fn run() {
     equal("a GDT that is too long", set_gdt(&[mfn; 16], 7169), EINVAL);
     equal("a GDT list that cannot be read", hypercall(__HYPERVISOR_set_gdt, &[0xffff_8080_0010_0000, 512]), EFAULT);
     local(gdt);
+    // A selector that cannot be loaded any more would come back as a failsafe callback at the next switch.
+    equal("no selector is in use", fault_of(|| instr::load_ds(0)), None);
     equal("no GDT any more", set_gdt(&[], 0), 0);
     equal("XSA-214 its page is memory again", memory::unprotect(gdt), 0);
 }

@@ -1,9 +1,9 @@
 //! Validation that fails half-way leaves nothing behind (XSA-299, XSA-310, XSA-242), and long ones finish.
 
 use ptk::check::{equal, holds, one_of};
+use ptk::instr;
 use ptk::memory::{self, PAGE, RW};
 use ptk::table::{fresh, link, pin, unpin, update};
-use ptk::instr;
 
 use crate::entries::slot;
 use crate::{EINVAL, EPERM};

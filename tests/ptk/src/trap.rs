@@ -45,6 +45,10 @@ pub struct Fault {
 // The hypervisor pushes ss, rsp, rflags, cs, rip, the error code if there is one, r11, rcx.
 global_asm!(
     ".macro ptk_stub vector, has_error",
+    // The failsafe frame has ds, es, fs and gs below the rest.
+    ".if \\vector == 257",
+    "add rsp, 32",
+    ".endif",
     "pop rcx",
     "pop r11",
     ".if \\has_error == 0",

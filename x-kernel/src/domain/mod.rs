@@ -13,6 +13,7 @@ use pv_core::evtchn::EvtchnTable;
 use pv_core::frame::{DomId, Mfn, Pending, Relinquish};
 use pv_core::grant::{GrantTable, MapTrack};
 
+use crate::arch::x86_64::serial;
 use crate::arch::x86_64::tlb::CpuMask;
 use crate::mm::hyp_pt::PerDomain;
 use crate::perf::DomCounters;
@@ -180,7 +181,8 @@ impl Domain {
     /// Ends the domain because its guest broke a rule that no errno can tell it of.
     pub fn crash(&self, why: fmt::Arguments<'_>) {
         if self.stop(StopReason::Crash) {
-            log::error!("domain {} crashed: {why}", self.id.raw());
+            // The line that operators look for: the guest's error, not ours, so without our mark.
+            log::error!(target: serial::GUEST, "domain {} crashed: {why}", self.id.raw());
         }
     }
 

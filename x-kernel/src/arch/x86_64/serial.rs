@@ -112,6 +112,9 @@ static STATS: SpinLock<Slot, level::Console> = SpinLock::new(Slot(None));
 /// The port that panics write to; 0 for none.
 static EMERGENCY_PORT: AtomicU64 = AtomicU64::new(COM1 as u64);
 
+/// The target of log lines about what a guest did: they are no errors of the X-Kernel's.
+pub const GUEST: &str = "guest";
+
 struct Logger;
 
 impl log::Log for Logger {
@@ -123,6 +126,7 @@ impl log::Log for Logger {
         let mut console = CONSOLE.lock();
         console.start_line();
         let mark = match record.level() {
+            _ if record.target() == GUEST => "",
             log::Level::Error => "error: ",
             log::Level::Warn => "warning: ",
             _ => "",

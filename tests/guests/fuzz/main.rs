@@ -1,0 +1,5 @@
+//! placeholder
+#![no_std]
+#![no_main]
+fn main() {}
+ptk::guest!(main);
