@@ -11,7 +11,6 @@
 use core::arch::asm;
 use core::marker::PhantomData;
 
-use xen_abi::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::layout;
@@ -20,12 +19,6 @@ use crate::sync::{InitOnce, level};
 /// The address, or part of the range that begins there, cannot be accessed by the guest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Fault;
-
-impl From<Fault> for Errno {
-    fn from(_: Fault) -> Self {
-        Errno::EFAULT
-    }
-}
 
 /// CR4.SMAP
 const CR4_SMAP: u64 = 1 << 21;
@@ -145,11 +138,6 @@ impl<T> GuestPtr<T> {
         self.va == 0
     }
 
-    /// The same address, alleged to hold a `U`.
-    pub const fn cast<U>(self) -> GuestPtr<U> {
-        GuestPtr::new(self.va)
-    }
-
     /// The `index`-th element of the array that begins here. Checked for overflow with its real index, not only
     /// at the array's base (XSA-212).
     ///
@@ -180,14 +168,6 @@ impl<T: FromBytes + IntoBytes> GuestPtr<T> {
         copy_in(self.va, value.as_mut_bytes())?;
         Ok(value)
     }
-
-    /// Copies `values.len()` consecutive values in.
-    ///
-    /// # Errors
-    /// [`Fault`]
-    pub fn read_slice(self, values: &mut [T]) -> Result<(), Fault> {
-        copy_in(self.va, values.as_mut_bytes())
-    }
 }
 
 impl<T: IntoBytes + Immutable> GuestPtr<T> {
@@ -197,13 +177,5 @@ impl<T: IntoBytes + Immutable> GuestPtr<T> {
     /// [`Fault`]
     pub fn write(self, value: &T) -> Result<(), Fault> {
         copy_out(self.va, value.as_bytes())
-    }
-
-    /// Copies `values` out to consecutive places.
-    ///
-    /// # Errors
-    /// [`Fault`]
-    pub fn write_slice(self, values: &[T]) -> Result<(), Fault> {
-        copy_out(self.va, values.as_bytes())
     }
 }

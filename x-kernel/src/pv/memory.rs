@@ -1,8 +1,9 @@
 //! `memory_op`: how much memory, where it is, and giving it back or taking more.
 //!
 //! Extents are handled one by one with a preemption point between them; the number done so far travels in the
-//! command's upper bits, as the public ABI has it (memory.h, MEMOP_EXTENT_SHIFT). Answers to Xen's
-//! xen/common/memory.c.
+//! command's upper bits. A guest sees that only as an argument that a preempted call leaves behind: the public ABI does
+//! not have it, and where the number begins is the reference's own choice (`MEMOP_EXTENT_SHIFT`), kept because commands
+//! end there. Answers to Xen's xen/common/memory.c.
 
 use core::sync::atomic::Ordering;
 

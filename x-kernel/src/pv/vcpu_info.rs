@@ -6,23 +6,14 @@
 use core::sync::atomic::Ordering;
 
 use pv_core::frame::Mfn;
-use xen_abi::vcpu::VcpuTimeInfo;
+use xen_abi::shared_info::{VcpuInfo, VcpuTimeInfo, vcpu_info_offset as offset};
 
 use crate::arch::x86_64::tsc;
 use crate::domain::vcpu::Vcpu;
 use crate::mm::window::FrameWindow;
 
-/// Offsets in `struct vcpu_info` (xen.h).
-mod offset {
-    pub const UPCALL_PENDING: usize = 0;
-    pub const UPCALL_MASK: usize = 1;
-    pub const PENDING_SEL: usize = 8;
-    pub const CR2: usize = 16;
-    pub const TIME: usize = 32;
-}
-
 /// Bytes of `struct vcpu_info`.
-pub const SIZE: usize = 64;
+pub const SIZE: usize = size_of::<VcpuInfo>();
 
 /// The frame that holds the structure, and its offset there.
 fn place(vcpu: &Vcpu) -> Option<(FrameWindow, usize)> {
@@ -78,7 +69,7 @@ pub fn set_cr2(vcpu: &Vcpu, value: u64) {
 /// Publishes the time: system time at a TSC value, and the TSC's scale. The version is odd while it changes.
 pub fn update_time(vcpu: &Vcpu) {
     let Some((w, at)) = place(vcpu) else { return };
-    let version_at = at + offset::TIME;
+    let version_at = at + offset::TIME_VERSION;
     let version = w.read_u32(version_at) | 1;
     w.write_u32(version_at, version);
     core::sync::atomic::fence(Ordering::SeqCst);
