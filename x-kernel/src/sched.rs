@@ -291,6 +291,7 @@ fn deliver(regs: &mut GuestRegs, vcpu: &Arc<Vcpu>, domain: &Arc<Domain>) {
     }
     if state.event.address != 0 && vcpu_info::upcall_due(vcpu) {
         domain.counters.upcalls.bump();
+        trace::record(trace::Id::Upcall, u64::from(domain.id.raw()), u64::from(vcpu.id), 0);
         let callback = state.event;
         bounce::by_callback(regs, vcpu, domain, state, callback);
     }

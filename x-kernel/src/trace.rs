@@ -30,27 +30,23 @@ macro_rules! ids {
 ids! {
     /// An empty place of the ring.
     Nothing();
-    /// A point of the boot story.
-    Boot("stage");
     /// A vCPU is switched in.
     Switch("domain", "vcpu");
     /// A hypercall is entered.
     Hypercall("number", "arg0", "arg1");
     /// A hypercall returns an error.
     HypercallError("number", "error", "arg0");
-    /// A fault of a guest is taken.
-    Fault("vector", "error", "rip");
     /// An exception is bounced to its guest.
-    Bounce("vector", "rip", "cr2");
+    Bounce("vector", "rip", "error");
     /// An event is delivered.
     Upcall("domain", "vcpu");
     /// A domain stops.
     DomainStop("domain", "reason");
     /// An NMI.
     Nmi();
-    /// Free for debugging.
-    Debug("a", "b", "c");
 }
+
+const _: () = assert!(Id::Nothing as u16 == 0, "zeroed memory is an empty ring");
 
 struct Record([AtomicU64; 5]);
 

@@ -18,6 +18,7 @@ use crate::arch::x86_64::tlb::CpuMask;
 use crate::mm::hyp_pt::PerDomain;
 use crate::perf::DomCounters;
 use crate::sync::{InitOnce, SpinLock};
+use crate::trace;
 
 pub mod build;
 pub mod census;
@@ -196,6 +197,7 @@ impl Domain {
         };
         let first = self.stop.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire).is_ok();
         self.dying.store(true, Ordering::Release);
+        trace::record(trace::Id::DomainStop, u64::from(self.id.raw()), u64::from(code), 0);
         reap::announce();
         crate::sched::kick_all(self);
         first

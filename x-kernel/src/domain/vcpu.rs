@@ -21,13 +21,12 @@ pub const GDT_FRAMES: usize = 14;
 /// The most vCPUs of a domain: as many as have a `vcpu_info` in the shared page.
 pub const MAX_VCPUS: usize = 32;
 
-/// A guest's handler for one exception vector (`struct trap_info`).
+/// A guest's handler for one exception vector (`struct trap_info`). The selector that it names is not kept: a handler is
+/// entered with the flat kernel code segment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TrapGate {
     /// Address of the handler, canonical; 0 where none is registered.
     pub address: u64,
-    /// Code selector.
-    pub cs: u16,
     /// The least privileged mode that may enter it by `int n`: 0 (kernel) or 3 (user).
     pub dpl: u8,
     /// Whether entering it masks events.
@@ -45,7 +44,6 @@ pub struct Callback {
 
 /// Segment state that is neither in the frame nor in memory.
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(missing_docs, reason = "the names are the registers'")]
 pub struct Segments {
     pub ds: u16,
     pub es: u16,

@@ -58,8 +58,6 @@ unsafe impl GlobalAlloc for Heap {
 pub struct Stats {
     /// Bytes in use.
     pub used_bytes: usize,
-    /// Bytes that it has taken from the frame allocator.
-    pub claimed_bytes: usize,
     /// Allocations alive.
     pub allocations: usize,
 }
@@ -68,5 +66,5 @@ pub struct Stats {
 pub fn stats() -> Stats {
     let heap = HEAP.0.lock();
     let counters = heap.get_counters();
-    Stats { used_bytes: counters.allocated_bytes, claimed_bytes: counters.claimed_bytes, allocations: counters.allocation_count }
+    Stats { used_bytes: counters.allocated_bytes, allocations: counters.allocation_count }
 }

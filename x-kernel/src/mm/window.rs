@@ -24,37 +24,45 @@ pub struct FrameWindow {
     base: usize,
 }
 
-/// Access to `$ty` words by single volatile or atomic operations.
+/// Access to words of one size by single volatile or atomic operations: `operation name` for each that is used.
 macro_rules! word_access {
-    ($ty:ty, $atomic:ty, $read:ident, $write:ident, $swap:ident, $cmpxchg:ident, $fetch_or:ident, $fetch_and:ident) => {
+    ($ty:ty, $atomic:ty: $($operation:ident $name:ident),*) => {
+        $(word_access!(@$operation $ty, $atomic, $name);)*
+    };
+    (@read $ty:ty, $atomic:ty, $name:ident) => {
         #[doc = concat!("Reads the aligned `", stringify!($ty), "` at byte `offset`.")]
-        pub fn $read(&self, offset: usize) -> $ty {
+        pub fn $name(&self, offset: usize) -> $ty {
             self.with::<$atomic, _>(offset, |word| word.load(Ordering::Acquire)).unwrap_or(0)
         }
-
+    };
+    (@write $ty:ty, $atomic:ty, $name:ident) => {
         #[doc = concat!("Writes the aligned `", stringify!($ty), "` at byte `offset`.")]
-        pub fn $write(&self, offset: usize, value: $ty) {
+        pub fn $name(&self, offset: usize, value: $ty) {
             self.with::<$atomic, _>(offset, |word| word.store(value, Ordering::Release));
         }
-
+    };
+    (@swap $ty:ty, $atomic:ty, $name:ident) => {
         #[doc = concat!("Exchanges the aligned `", stringify!($ty), "` at byte `offset` and returns the old value.")]
-        pub fn $swap(&self, offset: usize, value: $ty) -> $ty {
+        pub fn $name(&self, offset: usize, value: $ty) -> $ty {
             self.with::<$atomic, _>(offset, |word| word.swap(value, Ordering::AcqRel)).unwrap_or(0)
         }
-
+    };
+    (@cmpxchg $ty:ty, $atomic:ty, $name:ident) => {
         #[doc = concat!("Replaces the aligned `", stringify!($ty), "` at byte `offset` if it still is `old`; `Err` holds what it was instead.")]
-        pub fn $cmpxchg(&self, offset: usize, old: $ty, new: $ty) -> Result<$ty, $ty> {
+        pub fn $name(&self, offset: usize, old: $ty, new: $ty) -> Result<$ty, $ty> {
             self.with::<$atomic, _>(offset, |word| word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire))
                 .unwrap_or(Err(!old))
         }
-
+    };
+    (@fetch_or $ty:ty, $atomic:ty, $name:ident) => {
         #[doc = concat!("Sets the bits `bits` of the aligned `", stringify!($ty), "` at byte `offset` and returns the old value.")]
-        pub fn $fetch_or(&self, offset: usize, bits: $ty) -> $ty {
+        pub fn $name(&self, offset: usize, bits: $ty) -> $ty {
             self.with::<$atomic, _>(offset, |word| word.fetch_or(bits, Ordering::AcqRel)).unwrap_or(0)
         }
-
+    };
+    (@fetch_and $ty:ty, $atomic:ty, $name:ident) => {
         #[doc = concat!("Keeps only the bits `bits` of the aligned `", stringify!($ty), "` at byte `offset` and returns the old value.")]
-        pub fn $fetch_and(&self, offset: usize, bits: $ty) -> $ty {
+        pub fn $name(&self, offset: usize, bits: $ty) -> $ty {
             self.with::<$atomic, _>(offset, |word| word.fetch_and(bits, Ordering::AcqRel)).unwrap_or(0)
         }
     };
@@ -111,10 +119,11 @@ impl FrameWindow {
         Some(action(word))
     }
 
-    word_access!(u8, AtomicU8, read_u8, write_u8, swap_u8, cmpxchg_u8, fetch_or_u8, fetch_and_u8);
-    word_access!(u16, AtomicU16, read_u16, write_u16, swap_u16, cmpxchg_u16, fetch_or_u16, fetch_and_u16);
-    word_access!(u32, AtomicU32, read_u32, write_u32, swap_u32, cmpxchg_u32, fetch_or_u32, fetch_and_u32);
-    word_access!(u64, AtomicU64, read_u64_at, write_u64_at, swap_u64_at, cmpxchg_u64_at, fetch_or_u64_at, fetch_and_u64_at);
+    word_access!(u8, AtomicU8: read read_u8, write write_u8, swap swap_u8);
+    word_access!(u16, AtomicU16: read read_u16, cmpxchg cmpxchg_u16, fetch_and fetch_and_u16);
+    word_access!(u32, AtomicU32: read read_u32, write write_u32, swap swap_u32, cmpxchg cmpxchg_u32);
+    word_access!(u64, AtomicU64: read read_u64_at, write write_u64_at, cmpxchg cmpxchg_u64_at, fetch_or fetch_or_u64_at,
+        fetch_and fetch_and_u64_at);
 
     /// The offset of the 64-bit word that holds bit `bit` of the bitmap at `offset`, and the bit in it.
     fn bit_place(offset: usize, bit: u32) -> (usize, u64) {

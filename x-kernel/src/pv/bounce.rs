@@ -16,6 +16,7 @@ use crate::arch::x86_64::entry::{GUEST_CS, GUEST_SS, GuestRegs};
 use crate::domain::Domain;
 use crate::domain::vcpu::{Callback, Vcpu, VcpuState};
 use crate::mm::guest_access;
+use crate::trace;
 
 /// A way into the guest kernel.
 struct Entry {
@@ -79,6 +80,7 @@ pub fn exception(regs: &mut GuestRegs, vcpu: &Vcpu, domain: &Arc<Domain>, state:
         return;
     }
     domain.counters.exceptions_bounced.bump();
+    trace::record(trace::Id::Bounce, u64::from(vector), regs.rip, u64::from(error_code.unwrap_or(0)));
     let entry = Entry { address: gate.address, masks_events: gate.masks_events, error_code };
     enter(regs, vcpu, domain, state, &entry);
 }
@@ -89,11 +91,6 @@ pub fn page_fault(regs: &mut GuestRegs, vcpu: &Vcpu, domain: &Arc<Domain>, state
     vcpu_info::set_cr2(vcpu, cr2);
     let code = (error_code & !USER) | if state.in_kernel { 0 } else { USER };
     exception(regs, vcpu, domain, state, 14, Some(code));
-}
-
-/// A `#GP(0)`.
-pub fn general_protection(regs: &mut GuestRegs, vcpu: &Vcpu, domain: &Arc<Domain>, state: &mut VcpuState) {
-    exception(regs, vcpu, domain, state, 13, Some(0));
 }
 
 /// A system call of a process: enters the guest kernel's registered entry point.

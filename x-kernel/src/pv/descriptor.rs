@@ -61,7 +61,7 @@ pub fn set_trap(state: &mut VcpuState, info: &TrapInfo) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     }
     let gate = state.traps.get_mut(usize::from(info.vector)).ok_or(Errno::EINVAL)?;
-    *gate = TrapGate { address: info.address, cs: info.cs, dpl: trap_info_dpl(info), masks_events: trap_info_masks_events(info) };
+    *gate = TrapGate { address: info.address, dpl: trap_info_dpl(info), masks_events: trap_info_masks_events(info) };
     Ok(())
 }
 
@@ -106,7 +106,7 @@ pub fn install_gdt(
         }
     }
     release_gdt(domain, vcpu, state);
-    let mut area = domain.area.lock();
+    let area = domain.area.lock();
     for (page, mfn) in (0u64..).zip(mfns.iter()) {
         if let Some(mfn) = mfn {
             area.map_page(layout::guest_gdt_offset(vcpu.id) + page * 4096, *mfn, true);
@@ -122,7 +122,7 @@ pub fn release_gdt(domain: &Arc<Domain>, vcpu: &Vcpu, state: &mut VcpuState) {
     let old = core::mem::replace(&mut state.gdt, [None; GDT_FRAMES]);
     state.gdt_entries = 0;
     {
-        let mut area = domain.area.lock();
+        let area = domain.area.lock();
         for (page, mfn) in (0u64..).zip(old.iter()) {
             if mfn.is_some() {
                 area.unmap_page(layout::guest_gdt_offset(vcpu.id) + page * 4096);
@@ -173,7 +173,7 @@ pub fn release_ldt(domain: &Arc<Domain>, vcpu: &Vcpu, state: &mut VcpuState) {
         return;
     }
     {
-        let mut area = domain.area.lock();
+        let area = domain.area.lock();
         for (page, mfn) in (0u64..).zip(old.iter()) {
             if mfn.is_some() {
                 area.unmap_page(layout::guest_ldt_offset(vcpu.id) + page * 4096);

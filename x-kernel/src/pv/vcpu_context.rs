@@ -103,7 +103,6 @@ fn fill(state: &mut VcpuState, context: &VcpuGuestContext) {
     for (gate, info) in state.traps.iter_mut().zip(context.trap_ctxt.iter()) {
         *gate = TrapGate {
             address: info.address,
-            cs: info.cs,
             dpl: xen_abi::arch_x86::trap_info_dpl(info),
             masks_events: xen_abi::arch_x86::trap_info_masks_events(info),
         };

@@ -35,11 +35,6 @@ impl<T, L: Level> SpinLock<T, L> {
     pub const fn new(value: T) -> Self {
         Self { level: PhantomData, inner: SpinMutex::new(value) }
     }
-
-    /// Takes the value out.
-    pub fn into_inner(self) -> T {
-        self.inner.into_inner()
-    }
 }
 
 impl<T: ?Sized, L: Level> SpinLock<T, L> {
@@ -66,11 +61,6 @@ impl<T: ?Sized, L: Level> SpinLock<T, L> {
     pub fn try_lock(&self) -> Option<Guard<'_, T, L>> {
         let inner = self.inner.try_lock()?;
         Some(Guard { inner, recorded: level::note::<L>(), here: PhantomData })
-    }
-
-    /// Whether anyone holds it: for diagnostics, out of date as soon as it returns.
-    pub fn is_locked(&self) -> bool {
-        self.inner.is_locked()
     }
 }
 

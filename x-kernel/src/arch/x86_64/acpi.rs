@@ -33,8 +33,6 @@ const MAX_DSDT: u32 = 4 << 20;
 pub struct IoApicInfo {
     /// Machine address of its registers.
     pub address: u32,
-    /// First global interrupt that it takes.
-    pub gsi_base: u32,
 }
 
 /// Summary of the tables.
@@ -145,9 +143,7 @@ fn read_madt(madt: &PhysicalMapping<Mapper, Madt>, platform: &mut Platform) {
         let kept = match entry {
             MadtEntry::LocalApic(cpu) if cpu.flags & ENABLED != 0 => platform.cpus.try_push(cpu.apic_id.into()).is_ok(),
             MadtEntry::LocalX2Apic(cpu) if cpu.flags & ENABLED != 0 => platform.cpus.try_push(cpu.x2apic_id).is_ok(),
-            MadtEntry::IoApic(io) => {
-                platform.io_apics.try_push(IoApicInfo { address: io.io_apic_address, gsi_base: io.global_system_interrupt_base }).is_ok()
-            }
+            MadtEntry::IoApic(io) => platform.io_apics.try_push(IoApicInfo { address: io.io_apic_address }).is_ok(),
             MadtEntry::LocalApicAddressOverride(over) => {
                 platform.local_apic = Some(over.local_apic_address);
                 true

@@ -185,6 +185,7 @@ pub fn set_ipi_sender(send: fn(u32)) {
 ///
 /// # Panics
 /// If nothing can interrupt it yet.
+#[expect(dead_code, reason = "the other CPUs are parked; the one that starts them calls this for each")]
 pub fn online(cpu: u32) {
     assert!(SEND_IPI.get().is_some(), "a CPU comes online before shootdowns can reach it");
     ONLINE.fetch_or(CpuMask::only(cpu).bits(), Ordering::SeqCst);

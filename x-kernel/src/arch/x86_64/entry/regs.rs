@@ -18,7 +18,6 @@ use core::mem::{offset_of, size_of};
 /// The registers of interrupted code. Lives at a fixed place of the main stack while a guest has entered.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(missing_docs, reason = "the names are the registers'")]
 pub struct GuestRegs {
     pub r15: u64,
     pub r14: u64,
@@ -60,7 +59,6 @@ pub const VECTOR_SYSCALL32: u32 = 0x101;
 
 /// RFLAGS bits.
 pub mod rflags {
-    #![expect(missing_docs, reason = "the names are the manual's")]
     pub const CF: u64 = 1 << 0;
     pub const FIXED: u64 = 1 << 1;
     pub const TF: u64 = 1 << 8;
@@ -71,8 +69,6 @@ pub mod rflags {
     pub const RF: u64 = 1 << 16;
     pub const VM: u64 = 1 << 17;
     pub const AC: u64 = 1 << 18;
-    pub const VIF: u64 = 1 << 19;
-    pub const VIP: u64 = 1 << 20;
     /// What a guest may choose for itself: arithmetic flags, TF, DF, NT, RF, AC, ID.
     pub const GUEST: u64 = 0x8d5 | TF | DF | NT | RF | AC | (1 << 21);
 }
