@@ -20,7 +20,7 @@ use crate::mm::layout;
 use crate::percpu::{self, PerCpu};
 use crate::perf;
 use crate::pv::{bounce, timer, traps, vcpu_info};
-use crate::sync::SpinLock;
+use crate::sync::{SpinLock, level};
 use crate::{debugkeys, trace};
 
 /// vCPUs that the scheduler has room for.
@@ -35,7 +35,7 @@ struct Queues {
     vcpus: alloc::vec::Vec<Option<Arc<Vcpu>>>,
 }
 
-static QUEUES: SpinLock<Option<Queues>> = SpinLock::new(None);
+static QUEUES: SpinLock<Option<Queues>, level::RunQueue> = SpinLock::new(None);
 
 /// Sets the queues up for `cpus` CPUs. Once, before the first domain.
 ///

@@ -9,9 +9,9 @@ use crate::arch::x86_64::{serial, tsc};
 use crate::domain::Domain;
 use crate::mm::{frame_alloc, heap};
 use crate::percpu;
-use crate::sync::SpinLock;
+use crate::sync::{SpinLock, level};
 
-static RECORDS: SpinLock<String> = SpinLock::new(String::new());
+static RECORDS: SpinLock<String, level::Records> = SpinLock::new(String::new());
 
 /// Keeps the record of a domain that has died.
 pub fn record(domain: &Domain) {

@@ -17,7 +17,7 @@ use crate::arch::x86_64::serial;
 use crate::arch::x86_64::tlb::CpuMask;
 use crate::mm::hyp_pt::PerDomain;
 use crate::perf::DomCounters;
-use crate::sync::{InitOnce, SpinLock};
+use crate::sync::{InitOnce, SpinLock, level};
 use crate::trace;
 
 pub mod build;
@@ -61,27 +61,27 @@ pub struct Domain {
     /// The frames that it owns.
     pub pages: AtomicU64,
     /// Serialises changes of its page tables and descriptor tables; holds the tables that are to be undone.
-    pub mm: SpinLock<Pending>,
+    pub mm: SpinLock<Pending, level::Domain>,
     /// How far taking its frames back has come.
-    pub relinquish: SpinLock<Relinquish>,
+    pub relinquish: SpinLock<Relinquish, level::Relinquish>,
     /// When taking it apart goes on, ns since boot: others may have to let go of its frames first.
     pub reap_after_ns: AtomicU64,
     /// Frames that are free once every CPU has forgotten them.
-    pub freeing: SpinLock<ArrayVec<Mfn, 256>>,
+    pub freeing: SpinLock<ArrayVec<Mfn, 256>, level::PageList>,
     /// Its vCPUs, by number.
     pub vcpus: InitOnce<ArrayVec<Arc<Vcpu>, { vcpu::MAX_VCPUS }>>,
     /// The frame of `shared_info`.
     pub shared_info: Mfn,
     /// Its own area of the address space: descriptor tables.
-    pub area: SpinLock<PerDomain>,
+    pub area: SpinLock<PerDomain, level::Area>,
     /// Its event channels.
-    pub events: SpinLock<EvtchnTable>,
+    pub events: SpinLock<EvtchnTable, level::Evtchn>,
     /// Its grant table.
-    pub grants: SpinLock<GrantTable>,
+    pub grants: SpinLock<GrantTable, level::Grant>,
     /// What it has mapped of other domains' grants.
-    pub maptrack: SpinLock<MapTrack>,
+    pub maptrack: SpinLock<MapTrack, level::MapTrack>,
     /// Its console.
-    pub console: SpinLock<GuestConsole>,
+    pub console: SpinLock<GuestConsole, level::GuestConsole>,
     /// What it did.
     pub counters: DomCounters,
     /// CPUs that may hold translations of it.
@@ -98,7 +98,7 @@ pub struct Domain {
     pub created_ns: u64,
 }
 
-static DOMAINS: SpinLock<ArrayVec<Arc<Domain>, MAX_DOMAINS>> = SpinLock::new(ArrayVec::new_const());
+static DOMAINS: SpinLock<ArrayVec<Arc<Domain>, MAX_DOMAINS>, level::DomainList> = SpinLock::new(ArrayVec::new_const());
 
 /// What a domain is made from, besides its memory.
 pub struct NewDomain {

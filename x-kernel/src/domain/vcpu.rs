@@ -14,7 +14,7 @@ use xen_abi::vcpu::{RUNSTATE_blocked, RUNSTATE_offline, RUNSTATE_runnable, RUNST
 use super::Domain;
 use crate::arch::x86_64::entry::GuestRegs;
 use crate::arch::x86_64::fpu::FpuArea;
-use crate::sync::SpinLock;
+use crate::sync::{SpinLock, level};
 
 /// Frames that a guest's GDT may have; the page above them is the X-Kernel's.
 pub const GDT_FRAMES: usize = 14;
@@ -121,7 +121,7 @@ pub struct Vcpu {
     /// The domain. Weak, because the domain owns its vCPUs.
     domain: Weak<Domain>,
     /// See [`VcpuState`]. Held by the entry door while the vCPU's own trap or call is served.
-    pub state: SpinLock<VcpuState>,
+    pub state: SpinLock<VcpuState, level::VcpuState>,
     /// Machine address of the `vcpu_info` structure.
     pub info_maddr: AtomicU64,
     /// Brought up by `VCPUOP_up` (vCPU 0: by the builder).
@@ -147,7 +147,7 @@ pub struct Vcpu {
     /// Deadline of `SCHEDOP_poll`; 0 when none.
     pub poll_ns: AtomicU64,
     /// Runstate accounting.
-    pub runstate: SpinLock<Runstate>,
+    pub runstate: SpinLock<Runstate, level::Runstate>,
 }
 
 /// `last_cpu` of a vCPU that has not run.

@@ -20,10 +20,17 @@ use crate::mm::window::FrameWindow;
 /// # Errors
 /// `-EEXIST` if it has one, `-EINVAL` for an address, frame or table that it may not have: it stays without state.
 pub fn initialise(domain: &Arc<Domain>, vcpu: &Vcpu, context: &VcpuGuestContext) -> Result<(), Errno> {
-    if vcpu.initialised.load(Ordering::Acquire) || vcpu.online.load(Ordering::Acquire) {
+    let is_up = || vcpu.initialised.load(Ordering::Acquire) || vcpu.online.load(Ordering::Acquire);
+    if is_up() {
         return Err(Errno::EEXIST);
     }
-    let mut state = vcpu.state.lock();
+    // The caller's own state is held, too. Two vCPUs cannot wait for each other here: one that has no state yet does
+    // not run, so it waits for nobody.
+    let mut state = vcpu.state.lock_nested();
+    // Another vCPU may have been faster.
+    if is_up() {
+        return Err(Errno::EEXIST);
+    }
     let addresses = [
         context.event_callback_eip,
         context.failsafe_callback_eip,

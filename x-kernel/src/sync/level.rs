@@ -34,32 +34,38 @@ levels! {
     Unranked = 0, "unranked";
     /// A vCPU's private state; the entry door holds it while it serves the vCPU.
     VcpuState = 1, "vcpu state";
-    /// The list of all domains.
-    DomainList = 2, "domain list";
-    /// A domain.
+    /// What a domain has mapped of others' grants.
+    MapTrack = 2, "maptrack";
+    /// A domain: its page tables and descriptor tables.
     Domain = 3, "domain";
     /// A domain's event-channel table.
     Evtchn = 4, "event channels";
     /// A domain's grant table.
     Grant = 5, "grant table";
-    /// A domain's list of pages.
-    PageList = 6, "page list";
-    /// A page-table frame. Never two at a time.
-    Frame = 7, "frame";
-    /// A scheduler's run queue.
-    RunQueue = 8, "run queue";
-    /// A CPU's timer queue.
-    Timer = 9, "timer queue";
+    /// How far taking a domain's frames back has come.
+    Relinquish = 6, "relinquish";
+    /// A list of pages: a domain's that are about to be free, the boot modules'.
+    PageList = 7, "page list";
+    /// The list of all domains.
+    DomainList = 8, "domain list";
+    /// The scheduler's queues.
+    RunQueue = 9, "run queue";
+    /// A vCPU's account of its time.
+    Runstate = 10, "runstate";
+    /// The records of dead domains.
+    Records = 11, "records";
+    /// A domain's own area of the address space.
+    Area = 12, "area";
     /// The X-Kernel's own page tables.
-    HypPt = 10, "x-kernel page tables";
+    HypPt = 13, "x-kernel page tables";
     /// The heap: almost anything allocates.
-    Heap = 11, "heap";
+    Heap = 14, "heap";
     /// The frame allocator: the heap grows from it.
-    FrameAlloc = 12, "frame allocator";
-    /// The mailbox of a remote flush; spinners on any lock serve it without taking it.
-    Shootdown = 13, "tlb shootdown";
+    FrameAlloc = 15, "frame allocator";
+    /// A guest's console.
+    GuestConsole = 16, "guest console";
     /// The console: anything may print.
-    Console = 14, "console";
+    Console = 17, "console";
 }
 
 /// The ranks that each CPU holds, as a mask.
