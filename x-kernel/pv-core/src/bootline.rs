@@ -346,7 +346,6 @@ pub fn plan<'a>(lines: impl IntoIterator<Item = Option<&'a str>>, mut each: impl
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests {
     use proptest::prelude::*;
     use std::string::ToString;

@@ -170,7 +170,7 @@ fn memory_map(info: &[u8], offset: usize, size: u32) -> Result<(), Mb2Error> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::arithmetic_side_effects, clippy::indexing_slicing, reason = "a test that panics has failed")]
+#[expect(clippy::arithmetic_side_effects, reason = "a test that panics has failed")]
 mod tests {
     use proptest::prelude::*;
     use std::vec::Vec;

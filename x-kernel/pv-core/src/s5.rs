@@ -91,7 +91,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_get_an_answer(mut aml in proptest::collection::vec(any::<u8>(), 0..80), at in 0usize..60) {
-            if let Some(place) = aml.get_mut(at..at + 6) {
+            if let Some(place) = aml.get_mut(at..).and_then(|tail| tail.get_mut(..6)) {
                 place.copy_from_slice(b"\x08_S5_\x12");
             }
             if let Some((a, b)) = sleep_types(&aml) {

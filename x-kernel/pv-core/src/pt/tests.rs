@@ -1,5 +1,13 @@
 //! Random operations on a small machine, checked after each step against a recount from the real tables.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "the numbers are the tests' own, and a test that panics has failed"
+)]
+
 extern crate std;
 
 use std::cell::{Cell, RefCell};
