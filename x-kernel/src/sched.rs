@@ -5,7 +5,7 @@
 //! leaves is copied out of the stack's top and the other's is copied in.
 
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use pv_core::frame::Mfn;
 use pv_core::sched::{SLICE_NS, Scheduler, VcpuParams};
@@ -84,24 +84,54 @@ pub fn remove(vcpu: &Vcpu) {
 
 /// Makes a vCPU runnable, if nothing but the event it waited for kept it from running.
 pub fn wake(vcpu: &Vcpu) {
-    vcpu.blocked.store(false, Ordering::SeqCst);
-    if !vcpu.online.load(Ordering::Acquire) {
-        return;
-    }
-    let woken = with(|q| q.policy.wake(vcpu.key, tsc::now_ns())).flatten();
-    if let Some(woken) = woken
+    // The flags change with the policy, under its lock: else a vCPU could be picked that may not run.
+    let woken = with(|q| {
+        vcpu.blocked.store(false, Ordering::Release);
+        if vcpu.online.load(Ordering::Acquire) { q.policy.wake(vcpu.key, tsc::now_ns()) } else { None }
+    });
+    if let Some(woken) = woken.flatten()
         && woken.preempt
     {
         kick(woken.cpu);
     }
 }
 
-/// Takes a vCPU off the run queue until it is woken.
-pub fn sleep(vcpu: &Vcpu) {
-    let on = with(|q| q.policy.block(vcpu.key, tsc::now_ns()).ok().flatten()).flatten();
-    if let Some(cpu) = on {
+/// Takes a vCPU off the run queue until it is woken. What it waits for may have come before: see
+/// [`pv_core::sched::wait`].
+pub fn block(vcpu: &Vcpu) {
+    rest(vcpu, &vcpu.blocked, true);
+}
+
+/// Takes a vCPU off the run queue until it is brought up again.
+pub fn stop(vcpu: &Vcpu) {
+    rest(vcpu, &vcpu.online, false);
+}
+
+/// Sets `flag` to `value`, after which the vCPU may not run.
+fn rest(vcpu: &Vcpu, flag: &AtomicBool, value: bool) {
+    let on = with(|q| {
+        flag.store(value, Ordering::Release);
+        q.policy.block(vcpu.key, tsc::now_ns()).ok().flatten()
+    });
+    if let Some(cpu) = on.flatten() {
         kick(cpu);
     }
+}
+
+/// Brings a vCPU up, unless `domain` has been stopped: that lets none of its vCPUs run again.
+pub fn start(vcpu: &Vcpu, domain: &Domain) -> bool {
+    // Whoever stops a domain marks it before it takes this lock for each vCPU.
+    let started = with(|q| {
+        let may = !domain.is_dying() && q.vcpus.get(vcpu.key as usize).is_some_and(Option::is_some);
+        if may {
+            vcpu.online.store(true, Ordering::Release);
+        }
+        may
+    });
+    if started == Some(true) {
+        wake(vcpu);
+    }
+    started == Some(true)
 }
 
 /// Lets others run first. The caller is the current vCPU.
@@ -124,8 +154,7 @@ fn kick(id: u32) {
 /// Makes every CPU pass through the scheduler that might run `domain`, and lets none of its vCPUs run again.
 pub fn kick_all(domain: &Domain) {
     for vcpu in domain.vcpus() {
-        vcpu.online.store(false, Ordering::Release);
-        sleep(vcpu);
+        stop(vcpu);
     }
 }
 

@@ -2,6 +2,8 @@
 
 use core::sync::atomic::Ordering;
 
+use arrayvec::ArrayVec;
+use pv_core::sched::{Sleeper, wait};
 use xen_abi::errno::Errno;
 use xen_abi::sched::{
     SCHEDOP_block, SCHEDOP_poll, SCHEDOP_shutdown, SCHEDOP_shutdown_code, SCHEDOP_yield, SHUTDOWN_crash, SHUTDOWN_poweroff,
@@ -11,13 +13,13 @@ use xen_abi::sched::{
 use super::hypercall::{Args, HcCx, HcResult, OK};
 use super::{evtchn, vcpu_info};
 use crate::arch::x86_64::tsc;
-use crate::domain::StopReason;
-use crate::domain::vcpu::POLL_ANY;
+use crate::domain::vcpu::{POLL_ANY, Vcpu};
+use crate::domain::{Domain, StopReason};
 use crate::mm::guest_access::GuestPtr;
 use crate::sched;
 
 /// The most ports of one poll, as in the reference.
-const MAX_POLL_PORTS: u32 = 128;
+const MAX_POLL_PORTS: usize = 128;
 
 /// `sched_op(cmd, arg)`.
 ///
@@ -57,16 +59,25 @@ pub fn sched_op_compat(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
     OK
 }
 
+/// A vCPU that waits for any event.
+struct ForEvent<'a>(&'a Vcpu);
+
+impl Sleeper for ForEvent<'_> {
+    fn block(&self) {
+        sched::block(self.0);
+    }
+    fn is_due(&self) -> bool {
+        vcpu_info::upcall_pending(self.0) || self.0.nmi_pending.load(Ordering::SeqCst)
+    }
+    fn wake(&self) {
+        sched::wake(self.0);
+    }
+}
+
 /// Unmasks events and waits for one.
 fn block(cx: &HcCx<'_>) {
     vcpu_info::set_upcall_mask(cx.vcpu, 0);
-    cx.vcpu.blocked.store(true, Ordering::SeqCst);
-    // An event between the two lines above has not seen the vCPU blocked: look again.
-    if vcpu_info::upcall_pending(cx.vcpu) {
-        cx.vcpu.blocked.store(false, Ordering::SeqCst);
-    } else {
-        sched::sleep(cx.vcpu);
-    }
+    wait(&ForEvent(cx.vcpu));
 }
 
 /// Ends the domain as its guest asks.
@@ -89,47 +100,46 @@ fn stop(cx: &HcCx<'_>, reason: u32) {
     }
 }
 
+/// A vCPU that waits for one of some ports, for a time, or for an upcall.
+struct ForPorts<'a> {
+    vcpu: &'a Vcpu,
+    domain: &'a Domain,
+    ports: &'a [u32],
+    /// ns since boot; 0 for no end.
+    until_ns: u64,
+}
+
+impl Sleeper for ForPorts<'_> {
+    fn block(&self) {
+        // From here on senders and the timer see that it polls, and end the poll by clearing this.
+        let which = if let [only] = self.ports { *only } else { POLL_ANY };
+        self.vcpu.poll_ns.store(self.until_ns, Ordering::Relaxed);
+        self.vcpu.polling.store(which, Ordering::SeqCst);
+        sched::timers_changed(self.vcpu);
+        sched::block(self.vcpu);
+    }
+    fn is_due(&self) -> bool {
+        self.ports.iter().any(|&port| evtchn::is_pending(self.domain, port).unwrap_or(true))
+            || vcpu_info::upcall_due(self.vcpu)
+            || self.vcpu.nmi_pending.load(Ordering::SeqCst)
+            || self.until_ns != 0 && self.until_ns <= tsc::now_ns()
+    }
+    fn wake(&self) {
+        self.vcpu.polling.store(0, Ordering::SeqCst);
+        self.vcpu.poll_ns.store(0, Ordering::Relaxed);
+        sched::wake(self.vcpu);
+    }
+}
+
 /// Waits until one of the ports is pending or the time has come, with events left masked as they are.
 fn poll(cx: &HcCx<'_>, poll: &SchedPoll) -> HcResult {
-    if poll.nr_ports > MAX_POLL_PORTS {
-        return Err(Errno::EINVAL);
-    }
-    let ports = GuestPtr::<u32>::new(poll.ports);
-    let mut only = 0;
-    cx.vcpu.polling.store(POLL_ANY, Ordering::SeqCst);
+    let mut ports = ArrayVec::<u32, MAX_POLL_PORTS>::new();
+    let list = GuestPtr::<u32>::new(poll.ports);
     for i in 0..poll.nr_ports {
-        let checked = ports.add(u64::from(i)).and_then(|p| p.read()).map_err(Errno::from);
-        let pending = checked.and_then(|port| {
-            only = port;
-            evtchn::is_pending(cx.domain, port).ok_or(Errno::EINVAL)
-        });
-        match pending {
-            Ok(false) => {}
-            Ok(true) => {
-                cx.vcpu.polling.store(0, Ordering::SeqCst);
-                return OK;
-            }
-            Err(errno) => {
-                cx.vcpu.polling.store(0, Ordering::SeqCst);
-                return Err(errno);
-            }
-        }
+        let port = if ports.is_full() { return Err(Errno::EINVAL) } else { list.add(u64::from(i))?.read()? };
+        evtchn::is_pending(cx.domain, port).ok_or(Errno::EINVAL)?;
+        ports.push(port);
     }
-    if poll.nr_ports == 1 {
-        cx.vcpu.polling.store(only, Ordering::SeqCst);
-    }
-    if poll.timeout != 0 && poll.timeout <= tsc::now_ns() {
-        cx.vcpu.polling.store(0, Ordering::SeqCst);
-        return OK;
-    }
-    cx.vcpu.poll_ns.store(poll.timeout, Ordering::Relaxed);
-    sched::timers_changed(cx.vcpu);
-    cx.vcpu.blocked.store(true, Ordering::SeqCst);
-    // A sender that came before the line above has ended the poll without seeing the vCPU blocked.
-    if poll.nr_ports > 0 && cx.vcpu.polling.load(Ordering::SeqCst) == 0 {
-        cx.vcpu.blocked.store(false, Ordering::SeqCst);
-    } else {
-        sched::sleep(cx.vcpu);
-    }
+    wait(&ForPorts { vcpu: cx.vcpu, domain: cx.domain, ports: &ports, until_ns: poll.timeout });
     OK
 }

@@ -39,18 +39,16 @@ pub fn vcpu_op(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
             }
         }
         c if c == VCPUOP_up => {
-            // A domain that has been stopped lets none of its vCPUs run again.
-            if !target.initialised.load(Ordering::Acquire) || cx.domain.is_dying() {
+            if !target.initialised.load(Ordering::Acquire) {
                 return Err(Errno::EINVAL);
             }
             vcpu_info::update_time(&target);
-            target.online.store(true, Ordering::Release);
-            target.blocked.store(false, Ordering::Release);
-            sched::wake(&target);
+            if !sched::start(&target, cx.domain) {
+                return Err(Errno::EINVAL);
+            }
         }
         c if c == VCPUOP_down => {
-            target.online.store(false, Ordering::Release);
-            sched::sleep(&target);
+            sched::stop(&target);
         }
         c if c == VCPUOP_is_up => return Ok(Outcome::Done(i64::from(target.online.load(Ordering::Acquire)))),
         c if c == VCPUOP_get_runstate_info => {

@@ -11,6 +11,8 @@ mod credit;
 mod queue;
 #[cfg(test)]
 mod tests;
+mod wait;
 
 pub use credit::{DEFAULT_WEIGHT, MAX_SLICE_NS, MAX_WEIGHT, SLICE_NS};
 pub use queue::{Choice, SchedError, Scheduler, VcpuParams, Woken};
+pub use wait::{Sleeper, wait};
