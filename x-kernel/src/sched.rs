@@ -15,7 +15,7 @@ use crate::arch::x86_64::entry::regs::{VECTOR_SYSCALL, rflags};
 use crate::arch::x86_64::entry::{self, GUEST_CS, GUEST_SS, GuestRegs};
 use crate::arch::x86_64::{apic, context, cpu, gdt, irq, tsc};
 use crate::domain::vcpu::{GDT_FRAMES, Vcpu, VcpuState};
-use crate::domain::{self, Domain};
+use crate::domain::{self, Domain, console};
 use crate::mm::layout;
 use crate::percpu::{self, PerCpu};
 use crate::perf;
@@ -100,6 +100,13 @@ pub fn wake(vcpu: &Vcpu) {
 /// [`pv_core::sched::wait`].
 pub fn block(vcpu: &Vcpu) {
     rest(vcpu, &vcpu.blocked, true);
+}
+
+/// Takes a vCPU off the run queue until `at_ns`, or until it is woken before.
+pub fn block_until(vcpu: &Vcpu, at_ns: u64) {
+    vcpu.poll_ns.store(at_ns.max(1), Ordering::Relaxed);
+    timers_changed(vcpu);
+    block(vcpu);
 }
 
 /// Takes a vCPU off the run queue until it is brought up again.
@@ -285,6 +292,7 @@ pub fn exit_to_guest(regs: &mut GuestRegs) -> bool {
     loop {
         expire_timers();
         debugkeys::poll();
+        console::poll();
         if domain::reap::step(cpu) {
             cpu.kick();
         }

@@ -20,3 +20,4 @@ pub mod pt;
 pub mod s5;
 pub mod sched;
 pub mod timerq;
+pub mod tokens;

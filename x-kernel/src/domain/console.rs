@@ -2,24 +2,32 @@
 //!
 //! The first domain's console is `console_io`; its text goes out as it comes while it is alone, so that a terminal
 //! program works. With several domains every line is prefixed by its domain's name. Other domains have the PV
-//! console ring, whose indices are the guest's allegations (XSA-38). What a guest prints is not limited in rate: the
-//! time that it takes counts as the guest's (see docs/CAVEATS.md).
+//! console ring, whose indices are the guest's allegations (XSA-38). While there are several domains, what each
+//! prints is limited in rate ([`BURST`], [`COST_NS`]; XSA-118): a ring is left unread for a while, a `console_io` writer
+//! sleeps, nothing is lost. The X-Kernel's own lines about a domain need no limit: each is printed once in its life.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
 use pv_core::frame::{self, FrameKind, Mfn};
+use pv_core::tokens::TokenBucket;
 use xen_abi::console::{XENCONS_IN_BYTES, XENCONS_OUT_BYTES, offset};
 
 use super::Domain;
-use crate::arch::x86_64::serial;
+use crate::arch::x86_64::{serial, tsc};
 use crate::mm::machine::machine;
 use crate::mm::window::FrameWindow;
 use crate::pv::evtchn;
 
 /// The longest line that is held back until it is whole.
 const LINE: usize = 256;
+/// Bytes that a domain may print at once: more than a kernel says while it boots.
+const BURST: u64 = 256 << 10;
+/// After that, the time that a byte takes: a little more than on a line of 115200 baud.
+const COST_NS: u64 = 100_000;
+/// How often rings that were left unread are looked at.
+const LOOK_NS: u64 = 5_000_000;
 /// Input that waits for a `console_io` read.
 const INPUT: usize = 1024;
 
@@ -29,6 +37,9 @@ pub struct GuestConsole {
     ring: Option<(Mfn, u32)>,
     line: ArrayVec<u8, LINE>,
     input: ArrayVec<u8, INPUT>,
+    allowance: TokenBucket,
+    /// The ring holds text for which there was no allowance.
+    unread: bool,
 }
 
 /// The domain that input goes to; 0 while none has been chosen.
@@ -37,7 +48,13 @@ static FOCUS: AtomicU32 = AtomicU32::new(0);
 impl GuestConsole {
     /// A console without a ring.
     pub const fn new() -> Self {
-        Self { ring: None, line: ArrayVec::new_const(), input: ArrayVec::new_const() }
+        Self {
+            ring: None,
+            line: ArrayVec::new_const(),
+            input: ArrayVec::new_const(),
+            allowance: TokenBucket::new(BURST, COST_NS),
+            unread: false,
+        }
     }
 
     /// Takes up to `buf.len()` bytes of input.
@@ -61,8 +78,13 @@ pub fn set_ring(domain: &Domain, frame: Mfn, port: u32) -> Option<()> {
     Some(())
 }
 
-/// Gives the ring's frame back, when the domain does not run any more. May be called again.
+/// Prints what is left in the ring and gives its frame back, when the domain does not run any more. May be called again.
 pub fn release_ring(domain: &Domain) {
+    let mut chunk = [0u8; 256];
+    for _ in 0..XENCONS_OUT_BYTES / chunk.len() {
+        let Some((n, _)) = take_output(domain, &mut chunk, false) else { break };
+        print(domain, chunk.get(..n).unwrap_or(&[]));
+    }
     let ring = domain.console.lock().ring.take();
     if let Some((frame, _)) = ring {
         frame::put_typed(machine(), frame);
@@ -77,6 +99,20 @@ fn prefixed() -> bool {
         SEVERAL.store(true, Ordering::Relaxed);
     }
     SEVERAL.load(Ordering::Relaxed)
+}
+
+/// How many of `wanted` bytes the domain may print now. For fewer than all, it must come again for the rest.
+pub fn allow(domain: &Domain, wanted: usize) -> usize {
+    if !prefixed() {
+        return wanted;
+    }
+    let allowed = domain.console.lock().allowance.take(tsc::now_ns(), wanted as u64);
+    usize::try_from(allowed).unwrap_or(wanted).min(wanted)
+}
+
+/// When the domain may print `wanted` more bytes, ns since boot.
+pub fn allowed_at_ns(domain: &Domain, wanted: usize) -> u64 {
+    domain.console.lock().allowance.ready_at_ns(wanted as u64)
 }
 
 /// Prints what a guest has written.
@@ -117,25 +153,55 @@ pub fn flush(domain: &Domain) {
 
 /// Takes what the guest has put into its console ring.
 pub fn drain_ring(domain: &Arc<Domain>) {
-    let Some((frame, port)) = domain.console.lock().ring else { return };
-    let Some(window) = FrameWindow::new(frame) else { return };
     let mut chunk = [0u8; 256];
     // At most one ring's worth a call: the indices are the guest's and may say anything.
     for _ in 0..XENCONS_OUT_BYTES / chunk.len() {
-        let (cons, prod) = (window.read_u32(offset::OUT_CONS), window.read_u32(offset::OUT_PROD));
-        let waiting = (prod.wrapping_sub(cons) as usize).min(XENCONS_OUT_BYTES);
-        if waiting == 0 {
-            return;
-        }
-        let n = waiting.min(chunk.len());
-        for (i, byte) in chunk.iter_mut().take(n).enumerate() {
-            let at = (cons as usize).wrapping_add(i) % XENCONS_OUT_BYTES;
-            *byte = window.read_u8(offset::OUT + at);
-        }
-        window.write_u32(offset::OUT_CONS, cons.wrapping_add(n as u32));
+        let Some((n, port)) = take_output(domain, &mut chunk, prefixed()) else { return };
         print(domain, chunk.get(..n).unwrap_or(&[]));
         evtchn::notify_guest(domain, port);
     }
+}
+
+/// Moves output from the ring to `chunk`, as much as the domain may print now if it is `limited`. Returns how much and the guest's port;
+/// None if there is nothing, or nothing allowed.
+fn take_output(domain: &Domain, chunk: &mut [u8; 256], limited: bool) -> Option<(usize, u32)> {
+    // The lock is held throughout, so that two CPUs do not take the same bytes.
+    let mut console = domain.console.lock();
+    let (frame, port) = console.ring?;
+    let window = FrameWindow::new(frame)?;
+    let (cons, prod) = (window.read_u32(offset::OUT_CONS), window.read_u32(offset::OUT_PROD));
+    let waiting = (prod.wrapping_sub(cons) as usize).min(XENCONS_OUT_BYTES).min(chunk.len());
+    let n = if limited { console.allowance.take(tsc::now_ns(), waiting as u64) as usize } else { waiting };
+    console.unread = n < waiting;
+    if console.unread {
+        LOOK_AT.fetch_min(tsc::now_ns().saturating_add(LOOK_NS), Ordering::AcqRel);
+    }
+    if n == 0 {
+        return None;
+    }
+    for (i, byte) in chunk.iter_mut().take(n).enumerate() {
+        let at = (cons as usize).wrapping_add(i) % XENCONS_OUT_BYTES;
+        *byte = window.read_u8(offset::OUT + at);
+    }
+    window.write_u32(offset::OUT_CONS, cons.wrapping_add(n as u32));
+    Some((n, port))
+}
+
+/// When to look at rings that were left unread, ns since boot; `u64::MAX` while there is none.
+static LOOK_AT: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// Goes on with rings that were left unread. Called on the way to every guest.
+pub fn poll() {
+    let at = LOOK_AT.load(Ordering::Acquire);
+    if at == u64::MAX || at > tsc::now_ns() {
+        return;
+    }
+    LOOK_AT.store(u64::MAX, Ordering::Release);
+    super::for_each(|domain| {
+        if domain.console.lock().unread {
+            drain_ring(domain);
+        }
+    });
 }
 
 /// The domain that input goes to.

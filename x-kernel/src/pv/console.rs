@@ -23,7 +23,14 @@ pub fn console_io(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
         c if c == CONSOLEIO_write => {
             let mut done: u32 = 0;
             while done < count {
-                let n = (count.saturating_sub(done) as usize).min(CHUNK);
+                let wanted = (count.saturating_sub(done) as usize).min(CHUNK);
+                let n = console::allow(cx.domain, wanted);
+                if n == 0 {
+                    sched::block_until(cx.vcpu, console::allowed_at_ns(cx.domain, wanted));
+                    args.set::<1>(u64::from(count.saturating_sub(done)));
+                    args.set::<2>(buffer.wrapping_add(u64::from(done)));
+                    return Ok(Outcome::Preempted);
+                }
                 let part = chunk.get_mut(..n).ok_or(Errno::EINVAL)?;
                 let at = buffer.checked_add(u64::from(done)).ok_or(Errno::EFAULT)?;
                 guest_access::copy_in(at, part)?;
