@@ -13,7 +13,7 @@ use pv_core::timerq::TimerQueue;
 
 use crate::arch::x86_64::entry::regs::{VECTOR_SYSCALL, rflags};
 use crate::arch::x86_64::entry::{self, GUEST_CS, GUEST_SS, GuestRegs};
-use crate::arch::x86_64::{apic, context, cpu, gdt, irq, tsc};
+use crate::arch::x86_64::{apic, context, cpu, gdt, tlb, tsc};
 use crate::domain::vcpu::{GDT_FRAMES, Vcpu, VcpuState};
 use crate::domain::{self, Domain, console};
 use crate::mm::layout;
@@ -154,7 +154,7 @@ fn kick(id: u32) {
     if cpu.id == id {
         cpu.kick();
     } else {
-        apic::send_ipi(id, irq::VECTOR_RESCHEDULE);
+        apic::send_reschedule(id);
     }
 }
 
@@ -237,11 +237,32 @@ fn schedule(cpu: &'static PerCpu, regs: &mut GuestRegs) {
         }
         cpu.set_current(next.clone());
         match &next {
-            Some(vcpu) => switch_in(cpu, vcpu, regs, now),
+            Some(vcpu) => {
+                if vcpu.on_cpu.load(Ordering::Acquire) {
+                    // The policy has taken it from a CPU that is still saving it. That CPU may wait for the one that
+                    // this CPU leaves: let go first.
+                    context::leave_guest();
+                    let_go(old.as_deref());
+                    while vcpu.on_cpu.load(Ordering::Acquire) {
+                        tlb::serve_shootdowns();
+                        core::hint::spin_loop();
+                    }
+                }
+                vcpu.on_cpu.store(true, Ordering::Relaxed);
+                switch_in(cpu, vcpu, regs, now);
+            }
             None => context::leave_guest(),
         }
+        let_go(old.as_deref());
     }
     arm(cpu);
+}
+
+/// The CPU has nothing of `vcpu` any more: its registers are saved and another root is loaded.
+fn let_go(vcpu: Option<&Vcpu>) {
+    if let Some(vcpu) = vcpu {
+        vcpu.on_cpu.store(false, Ordering::Release);
+    }
 }
 
 /// Saves what the CPU holds of `vcpu`.
@@ -254,7 +275,10 @@ fn switch_out(vcpu: &Vcpu, regs: &GuestRegs, now: u64) {
 
 /// Loads `vcpu` onto the CPU.
 fn switch_in(cpu: &PerCpu, vcpu: &Arc<Vcpu>, regs: &mut GuestRegs, now: u64) {
-    let Some(domain) = vcpu.domain() else { return };
+    let Some(domain) = vcpu.domain() else {
+        context::leave_guest();
+        return;
+    };
     perf::bump(&cpu.counters.switches);
     trace::record(trace::Id::Switch, u64::from(domain.id.raw()), u64::from(vcpu.id), 0);
     domain.dirty_cpus.fetch_or(1 << (cpu.id & 63), Ordering::SeqCst);

@@ -56,6 +56,10 @@ pub fn step(cpu: &PerCpu) -> bool {
     if cpu.current().and_then(|v| v.domain()).is_some_and(|d| Arc::ptr_eq(&d, &domain)) {
         return true;
     }
+    if domain.vcpus().iter().any(|v| v.on_cpu.load(Ordering::Acquire)) {
+        // Another CPU has been told, but has not left it yet.
+        return false;
+    }
     advance(&domain);
     false
 }

@@ -134,6 +134,8 @@ pub struct Vcpu {
     pub initialised: AtomicBool,
     /// The CPU that ran it last; `NO_CPU` before the first.
     pub last_cpu: AtomicU32,
+    /// A CPU has its registers or its page tables: nobody else may run it, or take its tables away.
+    pub on_cpu: AtomicBool,
     /// An NMI is to be delivered.
     pub nmi_pending: AtomicBool,
     /// Singleshot timer's deadline, ns since boot; 0 when off.
@@ -243,6 +245,7 @@ impl Vcpu {
             polling: AtomicU32::new(0),
             initialised: AtomicBool::new(false),
             last_cpu: AtomicU32::new(NO_CPU),
+            on_cpu: AtomicBool::new(false),
             nmi_pending: AtomicBool::new(false),
             singleshot_ns: AtomicU64::new(0),
             period_ns: AtomicU64::new(0),

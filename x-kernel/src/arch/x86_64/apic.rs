@@ -10,7 +10,7 @@
 use arrayvec::ArrayVec;
 
 use super::acpi::Platform;
-use super::irq::{VECTOR_SHOOTDOWN, VECTOR_SPURIOUS, VECTOR_TIMER};
+use super::irq::{VECTOR_RESCHEDULE, VECTOR_SHOOTDOWN, VECTOR_SPURIOUS, VECTOR_TIMER};
 use super::{cpu, msr, tsc};
 use crate::mm::hyp_pt;
 use crate::percpu::MAX_CPUS;
@@ -194,7 +194,7 @@ pub fn arm_timer(deadline_ns: u64) {
 }
 
 /// Sends the interrupt `vector` to the CPU with the local APIC identifier `target`.
-pub fn send_ipi(target: u32, vector: u8) {
+fn send_ipi(target: u32, vector: u8) {
     let Some(apic) = APIC.get() else { return };
     match apic.access {
         Access::Page(_) => {
@@ -213,9 +213,19 @@ pub fn send_ipi(target: u32, vector: u8) {
     }
 }
 
+/// Sends an interrupt to CPU number `cpu`, which is not the identifier that the hardware knows it by.
+fn send_to(cpu: u32, vector: u8) {
+    if let Some(target) = IDS.get().and_then(|ids| ids.get(cpu as usize)) {
+        send_ipi(*target, vector);
+    }
+}
+
 /// Sends the shootdown interrupt to CPU number `cpu`.
 pub fn send_shootdown(cpu: u32) {
-    if let Some(target) = IDS.get().and_then(|ids| ids.get(cpu as usize)) {
-        send_ipi(*target, VECTOR_SHOOTDOWN);
-    }
+    send_to(cpu, VECTOR_SHOOTDOWN);
+}
+
+/// Makes CPU number `cpu` pass through its scheduler.
+pub fn send_reschedule(cpu: u32) {
+    send_to(cpu, VECTOR_RESCHEDULE);
 }
