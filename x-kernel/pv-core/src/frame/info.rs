@@ -11,7 +11,10 @@
 //!
 //! [`Pending`]: super::Pending
 
+#[cfg(not(all(test, loom)))]
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+#[cfg(all(test, loom))]
+use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::{DomId, FrameError};
 
@@ -170,20 +173,33 @@ pub struct FrameInfo {
     next: AtomicU64,
 }
 
+#[cfg(not(all(test, loom)))]
 const _: () = assert!(size_of::<FrameInfo>() == 32);
 
-impl FrameInfo {
-    /// The record of a frame that nobody owns.
-    pub const fn new() -> Self {
-        Self {
-            word: AtomicU64::new(0),
-            refs: AtomicU64::new(0),
-            owner: AtomicU32::new(0),
-            progress: AtomicU32::new(0),
-            next: AtomicU64::new(0),
+/// Loom's atomics are made at run time.
+macro_rules! maker {
+    ($($const:tt)?) => {
+        impl FrameInfo {
+            /// The record of a frame that nobody owns.
+            pub $($const)? fn new() -> Self {
+                Self {
+                    word: AtomicU64::new(0),
+                    refs: AtomicU64::new(0),
+                    owner: AtomicU32::new(0),
+                    progress: AtomicU32::new(0),
+                    next: AtomicU64::new(0),
+                }
+            }
         }
-    }
+    };
+}
 
+#[cfg(not(all(test, loom)))]
+maker!(const);
+#[cfg(all(test, loom))]
+maker!();
+
+impl FrameInfo {
     /// The domain that owns it.
     pub fn owner(&self) -> Option<DomId> {
         let owner = self.owner.load(Ordering::Acquire);
@@ -264,7 +280,7 @@ impl FrameInfo {
     }
 
     /// As `progress`, for tests of other modules.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn progress_for_tests(&self) -> u16 {
         self.progress()
     }

@@ -17,6 +17,8 @@
 
 mod addr;
 mod info;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod pending;
 mod pin;
 mod refs;

@@ -236,9 +236,16 @@ pub fn put_table(m: &impl Machine, pending: &mut Pending, mfn: Mfn) {
 
 /// Makes a frame that nobody owns a frame of `dom`.
 pub fn assign(m: &impl Machine, mfn: Mfn, dom: DomId) {
+    publish(m, mfn, dom, TypeWord::idle(FrameKind::None));
+}
+
+/// Makes a frame that nobody owns a frame of `dom`, in use as `word` says. The first reference comes last: until then
+/// nobody can take one, and so nobody can give the frame a type of its own choice first.
+fn publish(m: &impl Machine, mfn: Mfn, dom: DomId, word: TypeWord) {
     let Some(info) = m.frame(mfn) else { return };
     debug_assert!(info.owner().is_none() && info.refs() == 0, "assigned twice");
     info.reset();
+    info.store(word);
     info.set_owner(Some(dom));
     let fresh = info.swap_refs(0, 1);
     debug_assert!(fresh, "assigned while referenced");
@@ -263,10 +270,7 @@ pub fn steal(m: &impl Machine, mfn: Mfn, dom: DomId) -> Result<(), FrameError> {
 
 /// Makes a frame of the X-Kernel's one that `dom` may map, for as long as the X-Kernel wants: writable, and nothing else.
 pub fn share(m: &impl Machine, mfn: Mfn, dom: DomId) {
-    assign(m, mfn, dom);
-    if let Some(info) = m.frame(mfn) {
-        info.store(TypeWord::fresh(FrameKind::Writable).with_validated());
-    }
+    publish(m, mfn, dom, TypeWord::fresh(FrameKind::Writable).with_validated());
 }
 
 /// Takes such a frame back. No guest may have it mapped any more.
