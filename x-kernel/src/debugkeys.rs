@@ -5,7 +5,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use crate::arch::x86_64::serial;
-use crate::domain::{self, census, console};
+use crate::domain::{self, audit, census, console};
 use crate::percpu;
 use crate::trace;
 
@@ -43,10 +43,11 @@ fn command(key: u8) {
         b'd' => registers(),
         b'q' => domain::for_each(|d| log::info!("{}", domain::Summary(d))),
         b'f' => census::print(),
+        b'a' => audit::run(),
         b'e' => event_channels(),
         b't' => trace::dump(),
         _ => log::info!(
-            "debug keys, after Ctrl-]: i input to the next domain, d registers, q domains, f frame census, e event channels, t trace, h help"
+            "debug keys, after Ctrl-]: i input to the next domain, d registers, q domains, f frame census, a audit, e event channels, t trace, h help"
         ),
     }
 }

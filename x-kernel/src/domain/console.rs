@@ -57,6 +57,11 @@ impl GuestConsole {
         }
     }
 
+    /// The frame of its ring.
+    pub fn ring_frame(&self) -> Option<Mfn> {
+        self.ring.map(|(frame, _)| frame)
+    }
+
     /// Takes up to `buf.len()` bytes of input.
     pub fn take_input(&mut self, buf: &mut [u8]) -> usize {
         let n = buf.len().min(self.input.len());

@@ -20,6 +20,7 @@ use crate::perf::DomCounters;
 use crate::sync::{InitOnce, SpinLock, level};
 use crate::trace;
 
+pub mod audit;
 pub mod build;
 pub mod census;
 pub mod console;
@@ -66,6 +67,8 @@ pub struct Domain {
     pub relinquish: SpinLock<Relinquish, level::Relinquish>,
     /// When taking it apart goes on, ns since boot: others may have to let go of its frames first.
     pub reap_after_ns: AtomicU64,
+    /// The audit of its end has been made.
+    pub audited: AtomicBool,
     /// Frames that are free once every CPU has forgotten them.
     pub freeing: SpinLock<ArrayVec<Mfn, 256>, level::PageList>,
     /// Its vCPUs, by number.
@@ -136,6 +139,7 @@ impl Domain {
             mm: SpinLock::new(Pending::new()),
             relinquish: SpinLock::new(Relinquish::new()),
             reap_after_ns: AtomicU64::new(0),
+            audited: AtomicBool::new(false),
             freeing: SpinLock::new(ArrayVec::new()),
             vcpus: InitOnce::new(),
             shared_info: new.shared_info,

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use pv_core::frame::{self, FrameError};
 
-use super::{Domain, StopReason, census, console};
+use super::{Domain, StopReason, audit, census, console};
 use crate::arch::x86_64::{power, tlb, tsc};
 use crate::mm::machine::machine;
 use crate::mm::{frame_alloc, m2p};
@@ -59,6 +59,9 @@ pub fn step(cpu: &PerCpu) -> bool {
     if domain.vcpus().iter().any(|v| v.on_cpu.load(Ordering::Acquire)) {
         // Another CPU has been told, but has not left it yet.
         return false;
+    }
+    if cfg!(debug_assertions) && !domain.audited.swap(true, Ordering::Relaxed) {
+        audit::run();
     }
     advance(&domain);
     false

@@ -279,10 +279,14 @@ impl FrameInfo {
         (self.progress.load(Ordering::Relaxed) & 0x3ff) as u16
     }
 
-    /// As `progress`, for tests of other modules.
-    #[cfg(all(test, not(loom)))]
-    pub(crate) fn progress_for_tests(&self) -> u16 {
-        self.progress()
+    /// How many entries, from the first on, hold counts of what they point to: for those who count again.
+    pub fn held_entries(&self) -> u16 {
+        let word = self.load();
+        match word.kind().level() {
+            Some(_) if word.partial() => self.progress(),
+            Some(_) if word.count() > 0 && word.validated() => 512,
+            _ => 0,
+        }
     }
 
     pub(super) fn set_progress(&self, slots: u16) {

@@ -254,6 +254,14 @@ impl MapTrack {
         Ok(mapping)
     }
 
+    /// Every mapping.
+    pub fn iter(&self) -> impl Iterator<Item = &Mapping> {
+        self.blocks.iter().flatten().filter_map(|slot| match slot {
+            Slot::Used(mapping) => Some(mapping),
+            Slot::Free { .. } => None,
+        })
+    }
+
     /// Takes mappings out at teardown, looking at up to `budget` slots and handing each mapping to `released`;
     /// whether none is left.
     ///

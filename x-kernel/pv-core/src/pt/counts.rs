@@ -44,6 +44,21 @@ pub(crate) fn adopt(m: &impl Machine, pending: &mut Pending, dom: DomId, level: 
     Ok(())
 }
 
+/// Shows what each entry of `table` that holds counts points to, and as what: None where a reference is all.
+pub fn each_held(m: &impl Machine, table: Mfn, mut visit: impl FnMut(Mfn, Option<FrameKind>)) {
+    let Some((info, level)) = m.frame(table).and_then(|info| Some((info, info.kind().level()?))) else { return };
+    for slot in Slot::all().take(usize::from(info.held_entries())) {
+        let entry = m.read_entry(table, slot);
+        if entry & bits::PRESENT == 0 || (level == Level::L4 && slot.is_hypervisor()) {
+            continue;
+        }
+        let writable = (entry & bits::WRITE != 0).then_some(FrameKind::Writable);
+        if let Some(to) = target(entry) {
+            visit(to, level.below().map_or(writable, |below| Some(below.kind())));
+        }
+    }
+}
+
 /// Gives back what an entry that has left its table held.
 pub(crate) fn release(m: &impl Machine, pending: &mut Pending, level: Level, entry: u64, slot: Slot) {
     if entry & bits::PRESENT == 0 || (level == Level::L4 && slot.is_hypervisor()) {

@@ -12,6 +12,7 @@ mod entry;
 mod tests;
 mod update;
 
+pub use counts::each_held;
 pub use entry::{Slot, bits, target};
 pub use update::update;
 

@@ -130,14 +130,10 @@ fn audit(m: &TestMachine, roots: &[u64], pins: &[u64]) {
     for n in 0..FRAMES {
         let info = &m.infos[n as usize];
         let Some(level) = info.kind().level() else { continue };
-        let held = if info.is_table() {
-            512
-        } else if info.is_partial() {
+        if info.is_partial() {
             *refs.entry(n).or_default() += 1;
-            info.progress_for_tests()
-        } else {
-            0
-        };
+        }
+        let held = info.held_entries();
         for slot in Slot::all().take(usize::from(held)) {
             let entry = m.read_entry(mfn(n), slot);
             if entry & bits::PRESENT == 0 || level == Level::L4 && slot.is_hypervisor() {
