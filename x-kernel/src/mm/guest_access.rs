@@ -143,7 +143,6 @@ impl<T> GuestPtr<T> {
     ///
     /// # Errors
     /// [`Fault`] if the address does not exist.
-    #[expect(clippy::should_implement_trait, reason = "as pointers have it")]
     pub fn add(self, index: u64) -> Result<Self, Fault> {
         let bytes = index.checked_mul(size_of::<T>() as u64).ok_or(Fault)?;
         self.add_bytes(bytes)

@@ -144,13 +144,21 @@ pub fn move_info(domain: &Arc<Domain>, vcpu: &Vcpu, mfn: Mfn, offset: u32) -> Re
         return Err(Errno::EINVAL);
     }
     frame::get_typed(machine(), mfn, domain.id, FrameKind::Writable).map_err(|_| Errno::EINVAL)?;
-    let Some(to) = FrameWindow::new(mfn) else { return Err(Errno::EINVAL) };
+    let Some(to) = FrameWindow::new(mfn) else {
+        mmu::put_typed(mfn);
+        return Err(Errno::EINVAL);
+    };
     let mut bytes = [0u8; vcpu_info::SIZE];
     if let Some(from) = Mfn::new(old >> 12).and_then(FrameWindow::new) {
         from.copy_in((old & 0xfff) as usize, &mut bytes);
     }
     to.copy_out(offset, &bytes);
-    vcpu.info_maddr.store(mfn.maddr().raw() | offset as u64, Ordering::Release);
+    let new = mfn.maddr().raw() | offset as u64;
+    if vcpu.info_maddr.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
+        // Another vCPU has moved it meanwhile: its count is the one that is given back in the end.
+        mmu::put_typed(mfn);
+        return Err(Errno::EINVAL);
+    }
     // Whatever was raised at the old place between the copy and the store must not be lost: raise all again.
     super::evtchn::raise_all_again(vcpu);
     Ok(())
