@@ -63,10 +63,11 @@ pub fn adopt(domain: &Domain, mfn: Mfn, order: u32) -> Result<(), Errno> {
 pub fn keep_part(domain: &Domain, mfn: Mfn, keep: u64, order: u32) {
     for k in 0..1u64 << order {
         let Some(m) = mfn.checked_add(k) else { return };
-        if k >= keep || adopt(domain, m, 0).is_err() {
-            if k >= keep {
-                frame_alloc::free(m, 0);
-            }
+        if k >= keep {
+            frame_alloc::free(m, 0);
+        } else {
+            // Over the domain's limit it is freed there.
+            let _ = adopt(domain, m, 0);
         }
     }
 }

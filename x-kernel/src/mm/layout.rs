@@ -87,7 +87,7 @@ pub const fn selector_of(va: u64) -> Option<u16> {
     }
     let within = va.wrapping_sub(PERDOMAIN_BASE) % PERDOMAIN_VCPU_STRIDE;
     let table = if within >= PERDOMAIN_LDT_OFFSET { LOCAL } else { 0 };
-    Some((within % PERDOMAIN_LDT_OFFSET & 0xfff8 | table) as u16)
+    Some(((within % PERDOMAIN_LDT_OFFSET) & 0xfff8 | table) as u16)
 }
 
 /// A 64-bit number as an address or index of this machine.

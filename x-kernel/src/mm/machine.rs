@@ -34,7 +34,7 @@ pub fn flush_domain(domain: &Domain) {
 
 /// Where the entry in `slot` is in its table.
 fn offset(slot: Slot) -> usize {
-    usize::from(slot.index()).wrapping_mul(8)
+    slot.index().wrapping_mul(8)
 }
 
 impl frame::Machine for XMachine {

@@ -196,7 +196,7 @@ pub fn update_descriptor(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
     let offset = (maddr & 0xfff) as usize;
     let mfn = Mfn::new(maddr >> 12).ok_or(Errno::EINVAL)?;
     let checked = descriptor_allowed(descriptor).ok_or(Errno::EINVAL)?;
-    if offset % 8 != 0 {
+    if !offset.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
     let _mm = cx.domain.mm.lock();

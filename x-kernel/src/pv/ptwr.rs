@@ -52,7 +52,7 @@ fn attempt(regs: &mut GuestRegs, domain: &Arc<Domain>, state: &VcpuState, cr2: u
     let instruction = fetch::instruction(regs.rip)?;
     let size = operand_size(&instruction).filter(|_| instruction.op0_kind() == OpKind::Memory)?;
     let within = (cr2 & 7) as usize;
-    if within % size != 0 {
+    if !within.is_multiple_of(size) {
         return None;
     }
     let slot = Slot::new(((cr2 >> 3) & 511) as u16)?;
@@ -108,7 +108,7 @@ fn compute(regs: &mut GuestRegs, instruction: &Instruction, old: u64, size: usiz
             let mut flags = regs.rflags & !ARITH;
             flags = set(flags, ZF, new == 0);
             flags = set(flags, SF, new >> (size * 8 - 1) & 1 != 0);
-            regs.rflags = set(flags, PF, (new & 0xff).count_ones() % 2 == 0);
+            regs.rflags = set(flags, PF, (new & 0xff).count_ones().is_multiple_of(2));
             new
         }
         Mnemonic::Btr | Mnemonic::Bts => {

@@ -64,11 +64,9 @@ pub fn from_guest(regs: &mut GuestRegs) {
         14 => {
             domain.counters.page_faults.bump();
             let write_to_present = pf::PRESENT | pf::WRITE;
-            if state.in_kernel && regs.error_code & write_to_present == write_to_present {
-                if ptwr::emulate(regs, &domain, state, cr2) {
-                    domain.counters.pt_writes_emulated.bump();
-                    return;
-                }
+            if state.in_kernel && regs.error_code & write_to_present == write_to_present && ptwr::emulate(regs, &domain, state, cr2) {
+                domain.counters.pt_writes_emulated.bump();
+                return;
             }
             let code = regs.error_code;
             // The CPU was reading a descriptor where the guest has no table: for the guest the selector is bad.

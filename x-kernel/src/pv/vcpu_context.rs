@@ -132,7 +132,7 @@ fn fill(state: &mut VcpuState, context: &VcpuGuestContext) {
 /// is `shared_info` or not the domain's own writable memory.
 pub fn move_info(domain: &Arc<Domain>, vcpu: &Vcpu, mfn: Mfn, offset: u32) -> Result<(), Errno> {
     let offset = offset as usize;
-    if offset % 8 != 0 || offset > 4096 - vcpu_info::SIZE {
+    if !offset.is_multiple_of(8) || offset > 4096 - vcpu_info::SIZE {
         return Err(Errno::EINVAL);
     }
     let old = vcpu.info_maddr.load(Ordering::Acquire);
