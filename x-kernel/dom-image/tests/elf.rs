@@ -1,5 +1,5 @@
 //! ELF images and notes: a good one is read right, and each broken one is refused by its line.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "tests on inputs of their own making")]
+#![expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "tests on inputs of their own making")]
 
 mod common;
 
