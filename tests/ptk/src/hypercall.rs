@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use zerocopy::{FromBytes, IntoBytes};
+pub use zerocopy::{FromBytes, IntoBytes};
 
 /// Hypercall `nr` with up to five arguments.
 pub fn hypercall(nr: u64, args: &[u64]) -> i64 {
