@@ -298,7 +298,7 @@ fn map_own_descriptors(cpu: &PerCpu, domain: &Domain, vcpu: &Vcpu) {
         return;
     }
     let frame = gdt::page_maddr(cpu.id).and_then(|maddr| Mfn::new(maddr >> 12));
-    let at = layout::guest_gdt_offset(vcpu.id) + GDT_FRAMES as u64 * layout::FRAME_SIZE;
+    let at = layout::guest_gdt_page(vcpu.id, GDT_FRAMES as u64);
     let mapped = frame.and_then(|frame| domain.area.lock().map_page(at, frame, true));
     // The first vCPUs' tables were made with the area, and later ones' when they were created.
     assert!(mapped.is_some(), "the descriptors of cpu {} cannot be mapped", cpu.id);

@@ -5,6 +5,7 @@
 //! get to work on is a region of pages that nothing else here uses.
 #![no_std]
 #![no_main]
+#![expect(non_upper_case_globals, reason = "hypercalls by the ABI's own names")]
 #![expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "a mistake here is a failed experiment")]
 
 mod calls;

@@ -5,7 +5,7 @@
 /// A bucket of tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenBucket {
-    burst: u64,
+    burst: u32,
     /// How long a token takes to come back.
     cost_ns: u64,
     full_at_ns: u64,
@@ -13,27 +13,27 @@ pub struct TokenBucket {
 
 impl TokenBucket {
     /// A full bucket of `burst` tokens, each of which comes back after `cost_ns`. Both are at least 1.
-    pub const fn new(burst: u64, cost_ns: u64) -> Self {
+    pub const fn new(burst: u32, cost_ns: u64) -> Self {
         Self { burst: if burst == 0 { 1 } else { burst }, cost_ns: if cost_ns == 0 { 1 } else { cost_ns }, full_at_ns: 0 }
     }
 
     /// How many tokens there are.
-    pub fn level(&self, now_ns: u64) -> u64 {
+    pub fn level(&self, now_ns: u64) -> u32 {
         let missing = self.full_at_ns.saturating_sub(now_ns).div_ceil(self.cost_ns);
-        self.burst.saturating_sub(missing)
+        u32::try_from(missing).map_or(0, |missing| self.burst.saturating_sub(missing))
     }
 
     /// Takes up to `wanted` tokens; how many.
-    pub fn take(&mut self, now_ns: u64, wanted: u64) -> u64 {
+    pub fn take(&mut self, now_ns: u64, wanted: u32) -> u32 {
         let taken = wanted.min(self.level(now_ns));
-        self.full_at_ns = self.full_at_ns.max(now_ns).saturating_add(taken.saturating_mul(self.cost_ns));
+        self.full_at_ns = self.full_at_ns.max(now_ns).saturating_add(u64::from(taken).saturating_mul(self.cost_ns));
         taken
     }
 
     /// When there will be `wanted` tokens, or as many as there can be.
-    pub fn ready_at_ns(&self, wanted: u64) -> u64 {
+    pub fn ready_at_ns(&self, wanted: u32) -> u64 {
         let spare = self.burst.saturating_sub(wanted.min(self.burst));
-        self.full_at_ns.saturating_sub(spare.saturating_mul(self.cost_ns))
+        self.full_at_ns.saturating_sub(u64::from(spare).saturating_mul(self.cost_ns))
     }
 }
 
@@ -60,10 +60,10 @@ mod tests {
 
     #[test]
     fn no_value_is_too_large() {
-        let mut bucket = TokenBucket::new(u64::MAX, u64::MAX);
-        assert_eq!(bucket.take(0, u64::MAX), u64::MAX);
+        let mut bucket = TokenBucket::new(u32::MAX, u64::MAX);
+        assert_eq!(bucket.take(0, u32::MAX), u32::MAX);
         let _level = bucket.level(0);
-        let _at = bucket.ready_at_ns(u64::MAX);
+        let _at = bucket.ready_at_ns(u32::MAX);
         assert!(TokenBucket::new(0, 0).take(5, 5) == 1);
     }
 
@@ -71,7 +71,7 @@ mod tests {
         /// Over any span no more comes out than the burst and what the span's time gives; and whoever waits until
         /// the time that was told gets all.
         #[test]
-        fn never_more_than_the_rate(burst in 1u64..50, cost in 1u64..50, steps in proptest::collection::vec((0u64..500, 0u64..60), 1..60)) {
+        fn never_more_than_the_rate(burst in 1u32..50, cost in 1u64..50, steps in proptest::collection::vec((0u64..500, 0u32..60), 1..60)) {
             let mut bucket = TokenBucket::new(burst, cost);
             let (mut now, mut total) = (0u64, 0u64);
             for (wait, wanted) in steps {
@@ -79,8 +79,8 @@ mod tests {
                 let before = bucket.level(now);
                 let got = bucket.take(now, wanted);
                 prop_assert_eq!(got, wanted.min(before));
-                total = total.saturating_add(got);
-                prop_assert!(total <= burst.saturating_add(now.div_ceil(cost)));
+                total = total.saturating_add(u64::from(got));
+                prop_assert!(total <= u64::from(burst).saturating_add(now.div_ceil(cost)));
                 let at = bucket.ready_at_ns(wanted);
                 prop_assert!(bucket.level(at.max(now)) >= wanted.min(burst));
             }

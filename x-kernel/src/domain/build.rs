@@ -159,7 +159,7 @@ impl Memory {
         let mut at = at;
         while !bytes.is_empty() {
             let offset = (at & 0xfff) as usize;
-            let n = bytes.len().min(4096 - offset);
+            let n = bytes.len().min(4096usize.wrapping_sub(offset));
             let (now, rest) = bytes.split_at_checked(n)?;
             FrameWindow::new(self.mfn(at >> 12)?)?.copy_out(offset, now);
             bytes = rest;
@@ -172,25 +172,17 @@ impl Memory {
 /// Allocates the domain's frames, in pieces as large as can be had.
 fn populate(domain: &Domain, pages: u64) -> Option<Memory> {
     let mut memory = Memory { extents: Vec::new() };
-    let mut left = pages;
     let mut pfn = 0u64;
-    while left > 0 {
-        let mut order = left.ilog2().min(9);
-        let mfn = loop {
-            match super::memory::take_more(domain, order) {
-                Ok(mfn) => break mfn,
-                Err(_) if order > 0 => order -= 1,
-                Err(_) => return None,
-            }
-        };
+    while let Some(largest) = pages.checked_sub(pfn).and_then(u64::checked_ilog2) {
+        let (order, mfn) = (0..=largest.min(9)).rev().find_map(|order| Some((order, super::memory::take_more(domain, order).ok()?)))?;
+        let after = pfn.checked_add(1 << order)?;
         memory.push(mfn, 1 << order)?;
-        for k in 0..1u64 << order {
-            if let (Some(m), Some(p)) = (mfn.checked_add(k), pv_core::frame::Pfn::new(pfn + k)) {
+        for (k, p) in (pfn..after).enumerate() {
+            if let (Some(m), Some(p)) = (mfn.checked_add(k as u64), pv_core::frame::Pfn::new(p)) {
                 let _ = m2p::set(m, p);
             }
         }
-        pfn += 1 << order;
-        left -= 1 << order;
+        pfn = after;
     }
     Some(memory)
 }
@@ -274,7 +266,7 @@ fn build(info: &BootInfo, plan: &DomainPlan<'_>, id: DomId, initial: bool) -> Re
 /// Makes the domain and its vCPUs, all of them down, and enters it into the list.
 fn create(line: &DomainLine<'_>, id: DomId, initial: bool, pages: u64) -> Result<Arc<Domain>, BuildError> {
     let none = |what: &str| error(format_args!("no memory for its {what}"));
-    let vcpus = line.vcpus.unwrap_or(1).min(MAX_VCPUS as u32);
+    let vcpus = line.vcpus.unwrap_or(1).min(MAX_VCPUS);
     let mut name = ArrayString::new();
     match line.name {
         Some(given) => drop(name.try_push_str(given)),
@@ -295,8 +287,8 @@ fn create(line: &DomainLine<'_>, id: DomId, initial: bool, pages: u64) -> Result
     }));
     frame::share(machine(), shared_info, id);
     let mut list = ArrayVec::new();
-    for number in 0..vcpus {
-        let info = shared_info.maddr().raw() | (offset::VCPU_INFO + number as usize * offset::VCPU_INFO_STRIDE) as u64;
+    let infos = (offset::VCPU_INFO..).step_by(offset::VCPU_INFO_STRIDE).map(|at| shared_info.maddr().raw() | at as u64);
+    for (number, info) in (0..vcpus).zip(infos) {
         let key = sched::free_key().ok_or_else(|| none("vCPUs"))?;
         let vcpu = Vcpu::new(&Arc::downgrade(&domain), number, key, info).ok_or_else(|| none("vCPUs"))?;
         if !sched::add(&vcpu, domain.weight) {
@@ -318,7 +310,7 @@ fn start(domain: &Arc<Domain>, root: Mfn, layout: &Layout, entry: u64) -> Result
     to_the_end(|| mmu::take_base(domain, root))?;
     let vcpu = domain.vcpu(0).ok_or_else(|| error(format_args!("it has no vCPU")))?;
     // Stacks grow down: it starts where its frame ends.
-    let stack_va = layout.va(layout.stack_pfn + 1);
+    let stack_va = layout.va(layout.stack_pfn.saturating_add(1));
     {
         let mut state = vcpu.state.lock();
         state.kernel_root = Some(root);

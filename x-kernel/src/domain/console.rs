@@ -22,8 +22,10 @@ use crate::pv::evtchn;
 
 /// The longest line that is held back until it is whole.
 const LINE: usize = 256;
+/// Bytes that are taken from a ring at a time.
+const CHUNK: u32 = 256;
 /// Bytes that a domain may print at once: more than a kernel says while it boots.
-const BURST: u64 = 256 << 10;
+const BURST: u32 = 256 << 10;
 /// After that, the time that a byte takes: a little more than on a line of 115200 baud.
 const COST_NS: u64 = 100_000;
 /// How often rings that were left unread are looked at.
@@ -85,8 +87,8 @@ pub fn set_ring(domain: &Domain, frame: Mfn, port: u32) -> Option<()> {
 
 /// Prints what is left in the ring and gives its frame back, when the domain does not run any more. May be called again.
 pub fn release_ring(domain: &Domain) {
-    let mut chunk = [0u8; 256];
-    for _ in 0..XENCONS_OUT_BYTES / chunk.len() {
+    let mut chunk = [0u8; CHUNK as usize];
+    for _ in 0..const { XENCONS_OUT_BYTES / CHUNK as usize } {
         let Some((n, _)) = take_output(domain, &mut chunk, false) else { break };
         print(domain, chunk.get(..n).unwrap_or(&[]));
     }
@@ -107,17 +109,13 @@ fn prefixed() -> bool {
 }
 
 /// How many of `wanted` bytes the domain may print now. For fewer than all, it must come again for the rest.
-pub fn allow(domain: &Domain, wanted: usize) -> usize {
-    if !prefixed() {
-        return wanted;
-    }
-    let allowed = domain.console.lock().allowance.take(tsc::now_ns(), wanted as u64);
-    usize::try_from(allowed).unwrap_or(wanted).min(wanted)
+pub fn allow(domain: &Domain, wanted: u32) -> u32 {
+    if prefixed() { domain.console.lock().allowance.take(tsc::now_ns(), wanted) } else { wanted }
 }
 
 /// When the domain may print `wanted` more bytes, ns since boot.
-pub fn allowed_at_ns(domain: &Domain, wanted: usize) -> u64 {
-    domain.console.lock().allowance.ready_at_ns(wanted as u64)
+pub fn allowed_at_ns(domain: &Domain, wanted: u32) -> u64 {
+    domain.console.lock().allowance.ready_at_ns(wanted)
 }
 
 /// Prints what a guest has written.
@@ -158,9 +156,9 @@ pub fn flush(domain: &Domain) {
 
 /// Takes what the guest has put into its console ring.
 pub fn drain_ring(domain: &Arc<Domain>) {
-    let mut chunk = [0u8; 256];
+    let mut chunk = [0u8; CHUNK as usize];
     // At most one ring's worth a call: the indices are the guest's and may say anything.
-    for _ in 0..XENCONS_OUT_BYTES / chunk.len() {
+    for _ in 0..const { XENCONS_OUT_BYTES / CHUNK as usize } {
         let Some((n, port)) = take_output(domain, &mut chunk, prefixed()) else { return };
         print(domain, chunk.get(..n).unwrap_or(&[]));
         evtchn::notify_guest(domain, port);
@@ -169,14 +167,14 @@ pub fn drain_ring(domain: &Arc<Domain>) {
 
 /// Moves output from the ring to `chunk`, as much as the domain may print now if it is `limited`. Returns how much and the guest's port;
 /// None if there is nothing, or nothing allowed.
-fn take_output(domain: &Domain, chunk: &mut [u8; 256], limited: bool) -> Option<(usize, u32)> {
+fn take_output(domain: &Domain, chunk: &mut [u8; CHUNK as usize], limited: bool) -> Option<(usize, u32)> {
     // The lock is held throughout, so that two CPUs do not take the same bytes.
     let mut console = domain.console.lock();
     let (frame, port) = console.ring?;
     let window = FrameWindow::new(frame)?;
     let (cons, prod) = (window.read_u32(offset::OUT_CONS), window.read_u32(offset::OUT_PROD));
-    let waiting = (prod.wrapping_sub(cons) as usize).min(XENCONS_OUT_BYTES).min(chunk.len());
-    let n = if limited { console.allowance.take(tsc::now_ns(), waiting as u64) as usize } else { waiting };
+    let waiting = prod.wrapping_sub(cons).min(CHUNK);
+    let n = if limited { console.allowance.take(tsc::now_ns(), waiting) } else { waiting };
     console.unread = n < waiting;
     if console.unread {
         LOOK_AT.fetch_min(tsc::now_ns().saturating_add(LOOK_NS), Ordering::AcqRel);
@@ -184,12 +182,12 @@ fn take_output(domain: &Domain, chunk: &mut [u8; 256], limited: bool) -> Option<
     if n == 0 {
         return None;
     }
-    for (i, byte) in chunk.iter_mut().take(n).enumerate() {
-        let at = (cons as usize).wrapping_add(i) % XENCONS_OUT_BYTES;
-        *byte = window.read_u8(offset::OUT + at);
+    for (i, byte) in (0..n).zip(chunk.iter_mut()) {
+        let at = cons.wrapping_add(i) as usize % XENCONS_OUT_BYTES;
+        *byte = window.read_u8(offset::OUT.wrapping_add(at));
     }
-    window.write_u32(offset::OUT_CONS, cons.wrapping_add(n as u32));
-    Some((n, port))
+    window.write_u32(offset::OUT_CONS, cons.wrapping_add(n));
+    Some((n as usize, port))
 }
 
 /// When to look at rings that were left unread, ns since boot; `u64::MAX` while there is none.

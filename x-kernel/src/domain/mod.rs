@@ -72,7 +72,7 @@ pub struct Domain {
     /// Frames that are free once every CPU has forgotten them.
     pub freeing: SpinLock<ArrayVec<Mfn, 256>, level::PageList>,
     /// Its vCPUs, by number.
-    pub vcpus: InitOnce<ArrayVec<Arc<Vcpu>, { vcpu::MAX_VCPUS }>>,
+    pub vcpus: InitOnce<ArrayVec<Arc<Vcpu>, { vcpu::MAX_VCPUS as usize }>>,
     /// The frame of `shared_info`.
     pub shared_info: Mfn,
     /// Its own area of the address space: descriptor tables.

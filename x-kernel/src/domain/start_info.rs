@@ -29,7 +29,7 @@ pub fn write(domain: &Domain, plan: &Layout, memory: &Memory, initrd_len: u64, c
     info.mfn_list = plan.p2m_va;
     if plan.p2m_apart {
         info.first_p2m_pfn = plan.p2m_pfn;
-        info.nr_p2m_frames = plan.p2m_frames + plan.p2m_tables;
+        info.nr_p2m_frames = plan.p2m_frames.saturating_add(plan.p2m_tables);
     }
     if initrd_len > 0 {
         info.mod_len = initrd_len;

@@ -16,10 +16,12 @@ use crate::arch::x86_64::entry::GuestRegs;
 use crate::arch::x86_64::fpu::FpuArea;
 use crate::sync::{SpinLock, level};
 
-/// Frames that a guest's GDT may have; the page above them is the X-Kernel's.
-pub const GDT_FRAMES: usize = 14;
+/// The most entries of a guest's GDT; the page above them is the X-Kernel's.
+pub const MAX_GDT_ENTRIES: u32 = 14 * 512;
+/// Frames that they fill.
+pub const GDT_FRAMES: usize = MAX_GDT_ENTRIES as usize / 512;
 /// The most vCPUs of a domain: as many as have a `vcpu_info` in the shared page.
-pub const MAX_VCPUS: usize = 32;
+pub const MAX_VCPUS: u32 = 32;
 
 /// A guest's handler for one exception vector (`struct trap_info`). The selector that it names is not kept: a handler is
 /// entered with the flat kernel code segment.
@@ -220,6 +222,12 @@ impl VcpuState {
             fpu: FpuArea::new()?,
             failsafe_pending: false,
         })
+    }
+
+    /// The handler of exception `vector`.
+    pub fn gate(&self, vector: u8) -> TrapGate {
+        // There is one for every vector.
+        self.traps.get(usize::from(vector)).copied().unwrap_or_default()
     }
 
     /// The root that belongs in CR3 now.

@@ -68,6 +68,16 @@ pub const fn guest_ldt_offset(vcpu: u32) -> u64 {
     guest_gdt_offset(vcpu).wrapping_add(PERDOMAIN_LDT_OFFSET)
 }
 
+/// Offset of page `page` of vCPU `vcpu`'s GDT in its domain's area.
+pub const fn guest_gdt_page(vcpu: u32, page: u64) -> u64 {
+    guest_gdt_offset(vcpu).wrapping_add(page << FRAME_SHIFT)
+}
+
+/// Offset of page `page` of vCPU `vcpu`'s LDT in its domain's area.
+pub const fn guest_ldt_page(vcpu: u32, page: u64) -> u64 {
+    guest_ldt_offset(vcpu).wrapping_add(page << FRAME_SHIFT)
+}
+
 /// The address where vCPU `vcpu`'s GDT is mapped while its domain runs.
 pub const fn guest_gdt(vcpu: u32) -> u64 {
     PERDOMAIN_BASE.wrapping_add(guest_gdt_offset(vcpu))
@@ -87,7 +97,13 @@ pub const fn selector_of(va: u64) -> Option<u16> {
     }
     let within = va.wrapping_sub(PERDOMAIN_BASE) % PERDOMAIN_VCPU_STRIDE;
     let table = if within >= PERDOMAIN_LDT_OFFSET { LOCAL } else { 0 };
-    Some(((within % PERDOMAIN_LDT_OFFSET) & 0xfff8 | table) as u16)
+    Some(low16((within % PERDOMAIN_LDT_OFFSET) & 0xfff8 | table))
+}
+
+/// The low 16 bits of a number.
+#[expect(clippy::cast_possible_truncation, reason = "that is what is asked for")]
+const fn low16(value: u64) -> u16 {
+    value as u16
 }
 
 /// A 64-bit number as an address or index of this machine.

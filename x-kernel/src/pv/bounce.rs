@@ -51,7 +51,7 @@ fn enter(regs: &mut GuestRegs, vcpu: &Vcpu, domain: &Arc<Domain>, state: &mut Vc
             &words[..7]
         }
     };
-    let sp = (stack & !0xf).wrapping_sub(frame.len() as u64 * 8);
+    let sp = (stack & !0xf).wrapping_sub(size_of_val(frame) as u64);
     if guest_access::copy_out(sp, zerocopy::IntoBytes::as_bytes(frame)).is_err() {
         domain.crash(format_args!("its kernel stack at {sp:#x} cannot take an exception frame"));
         return false;
@@ -69,7 +69,7 @@ fn enter(regs: &mut GuestRegs, vcpu: &Vcpu, domain: &Arc<Domain>, state: &mut Vc
 
 /// Bounces an exception to the handler in the guest's trap table, or ends the domain if there is none.
 pub fn exception(regs: &mut GuestRegs, vcpu: &Vcpu, domain: &Arc<Domain>, state: &mut VcpuState, vector: u8, error_code: Option<u32>) {
-    let gate = state.traps[usize::from(vector)];
+    let gate = state.gate(vector);
     if gate.address == 0 {
         domain.crash(format_args!(
             "exception {vector} (error code {:#x}) at {:#x} in {} mode with no handler",

@@ -122,7 +122,7 @@ fn component_end(xcr0: u64) -> u32 {
 }
 
 fn hypervisor(leaf: u32) -> [u32; 4] {
-    match leaf - HYPERVISOR {
+    match leaf.wrapping_sub(HYPERVISOR) {
         0 => [HYPERVISOR + 2, u32::from_le_bytes(*b"XenV"), u32::from_le_bytes(*b"MMXe"), u32::from_le_bytes(*b"nVMM")],
         1 => [VERSION, 0, 0, 0],
         2 => [1, HYPERVISOR, PRESERVE_AD, 0],

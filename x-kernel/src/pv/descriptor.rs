@@ -13,7 +13,7 @@ use xen_abi::errno::Errno;
 use super::hypercall::{Args, HcCx, HcResult, OK, Outcome};
 use crate::arch::x86_64::context;
 use crate::domain::Domain;
-use crate::domain::vcpu::{GDT_FRAMES, TrapGate, Vcpu, VcpuState};
+use crate::domain::vcpu::{GDT_FRAMES, MAX_GDT_ENTRIES, TrapGate, Vcpu, VcpuState};
 use crate::mm::layout::{self, is_canonical};
 use crate::mm::machine::machine;
 use crate::mm::window::FrameWindow;
@@ -21,8 +21,6 @@ use crate::sched;
 
 /// Descriptors in a frame.
 const PER_FRAME: u32 = 512;
-/// The most entries of a guest's GDT; above lies the X-Kernel's page.
-const MAX_GDT_ENTRIES: u32 = GDT_FRAMES as u32 * PER_FRAME;
 /// The most entries of an LDT.
 const MAX_LDT_ENTRIES: u32 = 8192;
 
@@ -109,7 +107,7 @@ pub fn install_gdt(
     let area = domain.area.lock();
     for (page, mfn) in (0u64..).zip(mfns.iter()) {
         if let Some(mfn) = mfn {
-            area.map_page(layout::guest_gdt_offset(vcpu.id) + page * 4096, *mfn, true);
+            area.map_page(layout::guest_gdt_page(vcpu.id, page), *mfn, true);
         }
     }
     state.gdt = mfns;
@@ -125,7 +123,7 @@ pub fn release_gdt(domain: &Arc<Domain>, vcpu: &Vcpu, state: &mut VcpuState) {
         let area = domain.area.lock();
         for (page, mfn) in (0u64..).zip(old.iter()) {
             if mfn.is_some() {
-                area.unmap_page(layout::guest_gdt_offset(vcpu.id) + page * 4096);
+                area.unmap_page(layout::guest_gdt_page(vcpu.id, page));
             }
         }
     }
@@ -154,10 +152,10 @@ pub fn set_ldt(domain: &Arc<Domain>, vcpu: &Vcpu, state: &mut VcpuState, base: u
     let root = state.kernel_root;
     for (page, slot) in (0..u64::from(entries.div_ceil(PER_FRAME))).zip(state.ldt.iter_mut()) {
         // A page that is missing or not fit for descriptors stays unmapped: its selectors fault.
-        let entry = root.and_then(|root| super::mmu::walk(root, base + page * 4096));
+        let entry = root.and_then(|root| super::mmu::walk(root, base.saturating_add(page << layout::FRAME_SHIFT)));
         let Some(mfn) = entry.filter(|e| e & 1 != 0).and_then(|e| Mfn::new((e >> 12) & 0xff_ffff_ffff)) else { continue };
         if frame::get_typed(machine(), mfn, domain.id, FrameKind::SegDesc).is_ok() {
-            domain.area.lock().map_page(layout::guest_ldt_offset(vcpu.id) + page * 4096, mfn, true);
+            domain.area.lock().map_page(layout::guest_ldt_page(vcpu.id, page), mfn, true);
             *slot = Some(mfn);
         }
     }
@@ -168,7 +166,7 @@ pub fn set_ldt(domain: &Arc<Domain>, vcpu: &Vcpu, state: &mut VcpuState, base: u
 /// Unmaps the vCPU's LDT and gives its frames back. The caller holds the domain's mm lock.
 pub fn release_ldt(domain: &Arc<Domain>, vcpu: &Vcpu, state: &mut VcpuState) {
     state.ldt_entries = 0;
-    let old = core::mem::replace(&mut state.ldt, [None; 16]);
+    let old = core::mem::take(&mut state.ldt);
     if old.iter().all(Option::is_none) {
         return;
     }
@@ -176,7 +174,7 @@ pub fn release_ldt(domain: &Arc<Domain>, vcpu: &Vcpu, state: &mut VcpuState) {
         let area = domain.area.lock();
         for (page, mfn) in (0u64..).zip(old.iter()) {
             if mfn.is_some() {
-                area.unmap_page(layout::guest_ldt_offset(vcpu.id) + page * 4096);
+                area.unmap_page(layout::guest_ldt_page(vcpu.id, page));
             }
         }
     }

@@ -41,7 +41,7 @@ impl<'a> Page<'a> {
 
 /// Byte offset of the word of `port` in the bitmap at `base`.
 fn word_at(base: usize, port: Port) -> usize {
-    base + port.word() as usize * 8
+    base.wrapping_add((port.word() as usize).wrapping_mul(8))
 }
 
 impl EventPage for Page<'_> {

@@ -14,7 +14,7 @@ pub fn instruction(rip: u64) -> Option<Instruction> {
         LONGEST
     } else {
         // The next page may be missing: take what is on this one.
-        let here = usize::try_from(0x1000 - (rip & 0xfff)).ok()?.min(LONGEST);
+        let here = usize::try_from(0x1000u64.wrapping_sub(rip & 0xfff)).ok()?.min(LONGEST);
         guest_access::copy_in(rip, bytes.get_mut(..here)?).ok()?;
         here
     };

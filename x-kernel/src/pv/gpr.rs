@@ -24,7 +24,7 @@ fn part(register: Register) -> Option<Part> {
         return whole(i, 1);
     }
     if let Some(i) = within(Register::SPL, 12) {
-        return whole(i + 4, 1);
+        return whole(i.wrapping_add(4), 1);
     }
     [(Register::AX, 2), (Register::EAX, 4), (Register::RAX, 8)]
         .into_iter()
@@ -85,7 +85,10 @@ pub fn write(regs: &mut GuestRegs, register: Register, value: u64) -> Option<()>
 
 /// The low `bytes` bytes of a word.
 pub fn mask(bytes: usize) -> u64 {
-    if bytes >= 8 { u64::MAX } else { (1u64 << (bytes * 8)).wrapping_sub(1) }
+    match bytes {
+        0..8 => (1u64 << (bytes << 3)).wrapping_sub(1),
+        _ => u64::MAX,
+    }
 }
 
 /// The source operand `n` of an instruction: a register or an immediate.

@@ -182,8 +182,7 @@ fn map(domain: &Arc<Domain>, op: &mut GnttabMapGrantRef) -> Result<(), GrantErro
     let granted = {
         let mut table = granter.grants.lock();
         let granted = table.begin_map(&Shared, gref, domain.id, flags.parts)?;
-        let mut taken = 0;
-        for _ in flags.parts.uses() {
+        for (taken, _) in flags.parts.uses().enumerate() {
             if take(granted.frame, granter.id, flags.parts.writable).is_err() {
                 for _ in 0..taken {
                     give(granted.frame, flags.parts.writable);
@@ -191,7 +190,6 @@ fn map(domain: &Arc<Domain>, op: &mut GnttabMapGrantRef) -> Result<(), GrantErro
                 let _ = table.end_map(&Shared, gref, domain.id, flags.parts);
                 return Err(GrantError::BadPage);
             }
-            taken += 1;
         }
         granted
     };

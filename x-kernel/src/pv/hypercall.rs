@@ -41,7 +41,7 @@ impl Args {
     /// Argument `N` as it stands.
     pub fn u64<const N: usize>(&self) -> u64 {
         const { assert!(N < 6) };
-        self.0[N]
+        self.0.get(N).copied().unwrap_or(0)
     }
 
     /// Argument `N` as the 32-bit integer that the ABI says it is; the upper half is ignored.
@@ -57,7 +57,9 @@ impl Args {
     /// Rewrites argument `N` for a continuation.
     pub fn set<const N: usize>(&mut self, value: u64) {
         const { assert!(N < 6) };
-        self.0[N] = value;
+        if let Some(argument) = self.0.get_mut(N) {
+            *argument = value;
+        }
     }
 }
 

@@ -34,7 +34,7 @@ pub fn exchange(cx: &mut HcCx<'_>, pointer: GuestPtr<XenMemoryExchange>) -> HcRe
     }
     let per = 1u64 << output.extent_order;
     let wanted = output.nr_extents.checked_mul(per).ok_or(Errno::EINVAL)?;
-    if wanted != input.nr_extents || op.nr_exchanged > input.nr_extents || op.nr_exchanged % per != 0 {
+    if wanted != input.nr_extents || op.nr_exchanged > input.nr_extents || !op.nr_exchanged.is_multiple_of(per) {
         return Err(Errno::EINVAL);
     }
     let bits = if output.mem_flags & 0xff == 0 { 64 } else { (output.mem_flags & 0xff).min(64) };

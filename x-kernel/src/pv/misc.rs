@@ -31,12 +31,12 @@ pub fn fpu_taskswitch(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
     OK
 }
 
-/// Index of debug register `n` in [`crate::domain::vcpu::VcpuState::debug`].
+/// Index of debug register `n` in [`crate::domain::vcpu::VcpuState::debug`]: 4 and 5 are other names for 6 and 7.
 fn debug_slot(n: u32) -> Option<usize> {
     match n {
         0..=3 => Some(n as usize),
-        6 => Some(4),
-        7 => Some(5),
+        4 | 6 => Some(4),
+        5 | 7 => Some(5),
         _ => None,
     }
 }
@@ -48,7 +48,7 @@ fn dr7_allowed(value: u64) -> bool {
         return false;
     }
     // An enabled breakpoint of type 2 (I/O) needs CR4.DE and a device; neither is a guest's.
-    (0..4).all(|i| value >> (2 * i) & 3 == 0 || value >> (16 + 4 * i) & 3 != 2)
+    [(0, 16), (2, 20), (4, 24), (6, 28)].into_iter().all(|(enable, kind)| value >> enable & 3 == 0 || value >> kind & 3 != 2)
 }
 
 /// `set_debugreg(reg, value)`.
@@ -66,7 +66,6 @@ pub fn set_debugreg(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
         4..=7 => return Err(Errno::EPERM),
         _ => return Err(Errno::EINVAL),
     };
-    let reg = if reg == 4 || reg == 5 { reg + 2 } else { reg };
     let slot = debug_slot(reg).and_then(|i| cx.state.debug.get_mut(i)).ok_or(Errno::EINVAL)?;
     *slot = stored;
     context::load_debug(&cx.state.debug);
@@ -75,9 +74,7 @@ pub fn set_debugreg(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
 
 /// `get_debugreg(reg)`: the value, or `-EINVAL`.
 pub fn get_debugreg(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
-    let reg = args.u32::<0>();
-    let reg = if reg == 4 || reg == 5 { reg + 2 } else { reg };
-    let value = debug_slot(reg).and_then(|i| cx.state.debug.get(i)).ok_or(Errno::EINVAL)?;
+    let value = debug_slot(args.u32::<0>()).and_then(|i| cx.state.debug.get(i)).ok_or(Errno::EINVAL)?;
     Ok(Outcome::Done(*value as i64))
 }
 

@@ -126,11 +126,16 @@ fn update_entry(domain: &Arc<Domain>, owner: DomId, table: Mfn, slot: Slot, valu
     Ok(pt::update(machine(), &mut pending, domain.id, owner, table, slot, value, preserve_ad)?)
 }
 
+/// Entry `slot` of the table in `table`; None if that is no memory.
+pub fn read_entry(table: Mfn, slot: Slot) -> Option<u64> {
+    Some(FrameWindow::new(table)?.read_u64_at(slot.index() << 3))
+}
+
 /// The entry of `va` at level 1 of the tables below `root`, read through frame windows; None where a level is
 /// missing.
 pub fn walk(root: Mfn, va: u64) -> Option<u64> {
     let (table, slot) = l1_slot(root, va)?;
-    Some(FrameWindow::new(table)?.read_u64_at(slot.index() * 8))
+    read_entry(table, slot)
 }
 
 /// Where the level-1 entry of `va` is.
@@ -140,7 +145,7 @@ fn l1_slot(root: Mfn, va: u64) -> Option<(Mfn, Slot)> {
     }
     let mut table = root;
     for shift in [39, 30, 21] {
-        let entry = FrameWindow::new(table)?.read_u64_at(((va >> shift) & 511) as usize * 8);
+        let entry = read_entry(table, Slot::new(((va >> shift) & 511) as u16)?)?;
         if entry & 1 == 0 || entry & 0x80 != 0 {
             return None;
         }
@@ -159,8 +164,7 @@ pub fn is_page_table(domain: &Domain, mfn: Mfn) -> bool {
 /// # Errors
 /// `-EBUSY` when the entry is not `old` any more, `-ERESTART` when preempted, and why `new` is refused.
 pub fn emulated_write(domain: &Arc<Domain>, table: Mfn, slot: Slot, old: u64, new: u64) -> Result<(), Errno> {
-    let current = FrameWindow::new(table).map(|w| w.read_u64_at(slot.index() * 8));
-    if current != Some(old) {
+    if read_entry(table, slot) != Some(old) {
         return Err(Errno::EBUSY);
     }
     update_entry(domain, domain.id, table, slot, new, false)
@@ -335,7 +339,7 @@ pub fn map_granted(
 /// `BadAddress` if it is not.
 pub fn unmap_granted(domain: &Arc<Domain>, host: u64, contains_pte: bool, made: impl Fn(Mfn, bool) -> bool) -> Result<(), GrantError> {
     let (table, slot) = granted_slot(domain, host, contains_pte)?;
-    let entry = FrameWindow::new(table).map_or(0, |w| w.read_u64_at(slot.index() * 8));
+    let entry = read_entry(table, slot).unwrap_or(0);
     let mapped = pt::target(entry).filter(|_| entry & 1 != 0).ok_or(GrantError::BadAddress)?;
     if !is_page_table(domain, table) || !made(mapped, entry & 2 != 0) {
         return Err(GrantError::BadAddress);

@@ -16,7 +16,6 @@ use crate::arch::x86_64::entry::GuestRegs;
 use crate::arch::x86_64::entry::regs::rflags;
 use crate::domain::Domain;
 use crate::domain::vcpu::VcpuState;
-use crate::mm::window::FrameWindow;
 
 /// Condition flags that the emulated arithmetic sets.
 const ARITH: u64 = 0x8d5;
@@ -56,8 +55,8 @@ fn attempt(regs: &mut GuestRegs, domain: &Arc<Domain>, state: &VcpuState, cr2: u
         return None;
     }
     let slot = Slot::new(((cr2 >> 3) & 511) as u16)?;
-    let whole = FrameWindow::new(table)?.read_u64_at(slot.index() * 8);
-    let (shift, mask) = (within * 8, gpr::mask(size));
+    let whole = mmu::read_entry(table, slot)?;
+    let (shift, mask) = (within << 3, gpr::mask(size));
     let mut after = *regs;
     let part = compute(&mut after, &instruction, whole >> shift & mask, size)? & mask;
     let new = (whole & !(mask << shift)) | part << shift;
@@ -107,14 +106,14 @@ fn compute(regs: &mut GuestRegs, instruction: &Instruction, old: u64, size: usiz
             } & gpr::mask(size);
             let mut flags = regs.rflags & !ARITH;
             flags = set(flags, ZF, new == 0);
-            flags = set(flags, SF, new >> (size * 8 - 1) & 1 != 0);
+            flags = set(flags, SF, new > gpr::mask(size) >> 1);
             regs.rflags = set(flags, PF, (new & 0xff).count_ones().is_multiple_of(2));
             new
         }
         Mnemonic::Btr | Mnemonic::Bts => {
             // A register offset may reach beyond the operand; the fault address has been moved by it already
             // (XSA-195), so only its low bits name the bit.
-            let bit = gpr::source(regs, instruction, 1)? & (size as u64 * 8 - 1);
+            let bit = gpr::source(regs, instruction, 1)? & ((size as u64) << 3).wrapping_sub(1);
             regs.rflags = set(regs.rflags, rflags::CF, old >> bit & 1 != 0);
             if instruction.mnemonic() == Mnemonic::Btr { old & !(1 << bit) } else { old | 1 << bit }
         }

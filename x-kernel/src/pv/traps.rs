@@ -6,6 +6,7 @@
 
 use super::{bounce, emulate, ptwr};
 use crate::arch::x86_64::entry::GuestRegs;
+use crate::arch::x86_64::entry::regs::VECTOR_SYSCALL32;
 use crate::arch::x86_64::{context, irq};
 use crate::mm::{guest_access, layout};
 use crate::percpu;
@@ -30,38 +31,39 @@ pub fn from_guest(regs: &mut GuestRegs) {
     let Some(vcpu) = cpu.current() else { return };
     let Some(domain) = vcpu.domain() else { return };
     domain.counters.crossings.bump();
-    if (32..256).contains(&regs.vector) {
+    let vector = u8::try_from(regs.vector);
+    if let Ok(vector @ 32..) = vector {
         domain.counters.interrupts.bump();
         perf::bump(&cpu.counters.interrupts);
-        irq::handle(regs.vector as u8);
+        irq::handle(vector);
         return;
     }
     // Read before anything else can fault.
-    let cr2 = if regs.vector == 14 { context::read_cr2() } else { 0 };
+    let cr2 = if vector == Ok(14) { context::read_cr2() } else { 0 };
     let mut state = vcpu.state.lock();
     let state = &mut *state;
-    match regs.vector {
-        1 => {
+    match vector {
+        Ok(1) => {
             let dr6 = context::take_dr6();
             state.debug[4] = (state.debug[4] & !0xf) | dr6 | 0xffff_0ff0;
             bounce::exception(regs, &vcpu, &domain, state, 1, None);
         }
-        2 => irq::handle_nmi(),
-        6 => {
+        Ok(2) => irq::handle_nmi(),
+        Ok(6) => {
             if !emulate::forced_cpuid(regs, &domain, &vcpu, state) {
                 bounce::exception(regs, &vcpu, &domain, state, 6, None);
             }
         }
-        7 => {
+        Ok(7) => {
             if state.task_switched {
                 state.task_switched = false;
                 context::clear_ts();
             }
             bounce::exception(regs, &vcpu, &domain, state, 7, None);
         }
-        8 | 18 => crate::panic::unexpected_trap(regs),
-        13 => general_protection(regs, &vcpu, &domain, state),
-        14 => {
+        Ok(8 | 18) => crate::panic::unexpected_trap(regs),
+        Ok(13) => general_protection(regs, &vcpu, &domain, state),
+        Ok(14) => {
             domain.counters.page_faults.bump();
             let write_to_present = pf::PRESENT | pf::WRITE;
             if state.in_kernel && regs.error_code & write_to_present == write_to_present && ptwr::emulate(regs, &domain, state, cr2) {
@@ -77,15 +79,12 @@ pub fn from_guest(regs: &mut GuestRegs) {
             bounce::page_fault(regs, &vcpu, &domain, state, cr2, code);
         }
         // Selector and alignment faults carry an error code.
-        10 | 11 | 12 | 17 => {
-            let (vector, code) = (regs.vector as u8, regs.error_code);
+        Ok(vector @ (10 | 11 | 12 | 17)) => {
+            let code = regs.error_code;
             bounce::exception(regs, &vcpu, &domain, state, vector, Some(code));
         }
-        0 | 3 | 4 | 5 | 16 | 19 | 20 => {
-            let vector = regs.vector as u8;
-            bounce::exception(regs, &vcpu, &domain, state, vector, None);
-        }
-        crate::arch::x86_64::entry::regs::VECTOR_SYSCALL32 => {
+        Ok(vector @ (0 | 3 | 4 | 5 | 16 | 19 | 20)) => bounce::exception(regs, &vcpu, &domain, state, vector, None),
+        Err(_) if regs.vector == VECTOR_SYSCALL32 => {
             if state.syscall32.address != 0 && !state.in_kernel {
                 let callback = state.syscall32;
                 bounce::by_callback(regs, &vcpu, &domain, state, callback);
@@ -94,7 +93,7 @@ pub fn from_guest(regs: &mut GuestRegs) {
                 bounce::exception(regs, &vcpu, &domain, state, 6, None);
             }
         }
-        vector => domain.crash(format_args!("unexpected vector {vector}")),
+        _ => domain.crash(format_args!("unexpected vector {}", regs.vector)),
     }
 }
 
@@ -107,7 +106,7 @@ fn general_protection(
 ) {
     if regs.error_code & XEC_IDT != 0 {
         if let Some(vector) = software_interrupt(regs) {
-            let gate = state.traps[usize::from(vector)];
+            let gate = state.gate(vector);
             let privilege = if state.in_kernel { 1 } else { 3 };
             if gate.address != 0 && gate.dpl >= privilege {
                 regs.rip = regs.rip.wrapping_add(2);
@@ -115,7 +114,7 @@ fn general_protection(
                 return;
             }
             // The error code that hardware would give, whatever the emulator underneath says.
-            let code = u32::from(vector) * 8 + XEC_IDT;
+            let code = u32::from(vector) << 3 | XEC_IDT;
             bounce::exception(regs, vcpu, domain, state, 13, Some(code));
             return;
         }
@@ -136,18 +135,18 @@ fn software_interrupt(regs: &GuestRegs) -> Option<u8> {
 
 /// Serves a trap taken in ring 0 that is no bug: an interrupt in an irq window or while idle, an NMI.
 pub fn from_x_kernel(regs: &mut GuestRegs) -> bool {
-    match regs.vector {
-        2 => {
+    match u8::try_from(regs.vector) {
+        Ok(2) => {
             irq::handle_nmi();
             true
         }
-        32..=255 => {
+        Ok(vector @ 32..) => {
             perf::bump(&percpu::this().counters.interrupts);
-            irq::handle(regs.vector as u8);
+            irq::handle(vector);
             true
         }
         // A breakpoint condition that the guest has planted (MovSS, XSA-260) fired on our way in: not ours.
-        1 => {
+        Ok(1) => {
             let _ = context::take_dr6();
             true
         }

@@ -10,7 +10,7 @@ use xen_abi::errno::Errno;
 use super::{descriptor, mmu, vcpu_info};
 use crate::arch::x86_64::entry::GuestRegs;
 use crate::domain::Domain;
-use crate::domain::vcpu::{Callback, GDT_FRAMES, TrapGate, Vcpu, VcpuState};
+use crate::domain::vcpu::{Callback, GDT_FRAMES, MAX_GDT_ENTRIES, TrapGate, Vcpu, VcpuState};
 use crate::mm::layout::is_canonical;
 use crate::mm::machine::machine;
 use crate::mm::window::FrameWindow;
@@ -46,7 +46,7 @@ pub fn initialise(domain: &Arc<Domain>, vcpu: &Vcpu, context: &VcpuGuestContext)
     if !context.trap_ctxt.iter().all(|t| is_canonical(t.address)) {
         return Err(Errno::EINVAL);
     }
-    let entries = u32::try_from(context.gdt_ents).ok().filter(|&n| n <= GDT_FRAMES as u32 * 512).ok_or(Errno::EINVAL)?;
+    let entries = u32::try_from(context.gdt_ents).ok().filter(|&n| n <= MAX_GDT_ENTRIES).ok_or(Errno::EINVAL)?;
     let mut gdt = [None; GDT_FRAMES];
     for (slot, &mfn) in gdt.iter_mut().zip(context.gdt_frames.iter()).take(entries.div_ceil(512) as usize) {
         *slot = Some(Mfn::new(mfn).ok_or(Errno::EINVAL)?);

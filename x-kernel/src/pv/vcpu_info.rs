@@ -15,69 +15,69 @@ use crate::mm::window::FrameWindow;
 /// Bytes of `struct vcpu_info`.
 pub const SIZE: usize = size_of::<VcpuInfo>();
 
-/// The frame that holds the structure, and its offset there.
-fn place(vcpu: &Vcpu) -> Option<(FrameWindow, usize)> {
+/// The frame that holds the structure, and where in it `field` is.
+fn place(vcpu: &Vcpu, field: usize) -> Option<(FrameWindow, usize)> {
     let maddr = vcpu.info_maddr.load(Ordering::Acquire);
     let window = FrameWindow::new(Mfn::new(maddr >> 12)?)?;
-    Some((window, (maddr & 0xfff) as usize))
+    Some((window, ((maddr & 0xfff) as usize).checked_add(field)?))
 }
 
 /// Whether events are masked: the guest's byte.
 pub fn upcall_mask(vcpu: &Vcpu) -> u8 {
-    place(vcpu).map_or(0, |(w, at)| w.read_u8(at + offset::UPCALL_MASK))
+    place(vcpu, offset::UPCALL_MASK).map_or(0, |(w, at)| w.read_u8(at))
 }
 
 /// Sets the event mask.
 pub fn set_upcall_mask(vcpu: &Vcpu, value: u8) {
-    if let Some((w, at)) = place(vcpu) {
-        w.write_u8(at + offset::UPCALL_MASK, value);
+    if let Some((w, at)) = place(vcpu, offset::UPCALL_MASK) {
+        w.write_u8(at, value);
     }
 }
 
 /// Whether an event waits and is not masked.
 pub fn upcall_due(vcpu: &Vcpu) -> bool {
-    place(vcpu).is_some_and(|(w, at)| w.read_u8(at + offset::UPCALL_PENDING) != 0 && w.read_u8(at + offset::UPCALL_MASK) == 0)
+    upcall_pending(vcpu) && upcall_mask(vcpu) == 0
 }
 
 /// Whether an event waits, masked or not.
 pub fn upcall_pending(vcpu: &Vcpu) -> bool {
-    place(vcpu).is_some_and(|(w, at)| w.read_u8(at + offset::UPCALL_PENDING) != 0)
+    place(vcpu, offset::UPCALL_PENDING).is_some_and(|(w, at)| w.read_u8(at) != 0)
 }
 
 /// Sets the upcall flag; returns whether it was set before.
 pub fn test_and_set_upcall_pending(vcpu: &Vcpu) -> bool {
-    place(vcpu).is_some_and(|(w, at)| w.swap_u8(at + offset::UPCALL_PENDING, 1) != 0)
+    place(vcpu, offset::UPCALL_PENDING).is_some_and(|(w, at)| w.swap_u8(at, 1) != 0)
 }
 
 /// Sets selector bit `word`; returns whether it was set before.
 pub fn test_and_set_selector(vcpu: &Vcpu, word: u32) -> bool {
-    place(vcpu).is_some_and(|(w, at)| w.test_and_set_bit(at + offset::PENDING_SEL, word & 63))
+    place(vcpu, offset::PENDING_SEL).is_some_and(|(w, at)| w.test_and_set_bit(at, word & 63))
 }
 
 /// The address of the last page fault, for the guest.
 pub fn cr2(vcpu: &Vcpu) -> u64 {
-    place(vcpu).map_or(0, |(w, at)| w.read_u64_at(at + offset::CR2))
+    place(vcpu, offset::CR2).map_or(0, |(w, at)| w.read_u64_at(at))
 }
 
 /// Stores the address of a page fault.
 pub fn set_cr2(vcpu: &Vcpu, value: u64) {
-    if let Some((w, at)) = place(vcpu) {
-        w.write_u64_at(at + offset::CR2, value);
+    if let Some((w, at)) = place(vcpu, offset::CR2) {
+        w.write_u64_at(at, value);
     }
 }
 
 /// Publishes the time: system time at a TSC value, and the TSC's scale. The version is odd while it changes.
 pub fn update_time(vcpu: &Vcpu) {
-    let Some((w, at)) = place(vcpu) else { return };
-    let version_at = at + offset::TIME_VERSION;
+    let Some((w, version_at)) = place(vcpu, offset::TIME_VERSION) else { return };
     let version = w.read_u32(version_at) | 1;
     w.write_u32(version_at, version);
     core::sync::atomic::fence(Ordering::SeqCst);
     let (tsc_timestamp, system_time) = tsc::now_pair();
     let (mul, shift) = tsc::scale();
     let info = VcpuTimeInfo { version, tsc_timestamp, system_time, tsc_to_system_mul: mul, tsc_shift: shift, ..VcpuTimeInfo::default() };
-    let bytes = zerocopy::IntoBytes::as_bytes(&info);
-    w.copy_out(version_at + 4, &bytes[4..]);
+    // The version stands first and is written by itself.
+    let (_, rest) = zerocopy::IntoBytes::as_bytes(&info).split_at(const { size_of::<u32>() });
+    w.copy_out(version_at.saturating_add(const { size_of::<u32>() }), rest);
     core::sync::atomic::fence(Ordering::SeqCst);
     w.write_u32(version_at, version.wrapping_add(1));
 }

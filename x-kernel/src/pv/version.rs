@@ -29,7 +29,8 @@ fn compile_info() -> [u8; 64 + 16 + 32 + 32] {
     compiler.copy_from_slice(&field::<64>("rustc"));
     let (by, rest) = rest.split_at_mut(16);
     by.copy_from_slice(&field::<16>("x-containers"));
-    rest[..32].copy_from_slice(&field::<32>("invalid"));
+    let (domain, _) = rest.split_at_mut(32);
+    domain.copy_from_slice(&field::<32>("invalid"));
     all
 }
 

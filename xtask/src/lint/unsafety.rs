@@ -54,8 +54,12 @@ pub fn rooms(path: &str, text: &str) -> Vec<Finding> {
     findings
 }
 
-/// Each unsafe block or impl has `// SAFETY:` just above, each unsafe fn and trait a section `# Safety`.
+/// Each unsafe block or impl has `// SAFETY:` just above, each unsafe fn and trait a section `# Safety`. Not in the
+/// guests: theirs is unsound on purpose, and what a check attempts is its reason.
 pub fn reasons(path: &str, text: &str) -> Vec<Finding> {
+    if path.starts_with("tests/guests/") {
+        return Vec::new();
+    }
     let lines = source::lines(text);
     let mut findings = Vec::new();
     for (i, line) in lines.iter().enumerate() {

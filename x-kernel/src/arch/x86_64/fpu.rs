@@ -95,8 +95,9 @@ impl FpuArea {
         let area = Self { bytes, layout };
         // SAFETY: offsets 0 (FCW, 2 bytes) and 24 (MXCSR, 4 bytes) lie inside the 512-byte legacy region.
         unsafe { area.bytes.as_ptr().cast::<u16>().write(0x37f) };
+        let mxcsr = area.bytes.as_ptr().wrapping_add(24).cast::<u32>();
         // SAFETY: as above.
-        unsafe { area.bytes.as_ptr().add(24).cast::<u32>().write(0x1f80) };
+        unsafe { mxcsr.write(0x1f80) };
         Some(area)
     }
 

@@ -51,8 +51,9 @@ unsafe extern "C" {
 /// The address of the stub for `vector`, for the IDT.
 pub fn trap_stub(vector: u8) -> u64 {
     // SAFETY: a constant table of the assembly.
-    let stubs = unsafe { &*(&raw const xk_trap_stubs) };
-    stubs[usize::from(vector)]
+    let stubs = unsafe { &xk_trap_stubs };
+    // There is one for every vector.
+    stubs.get(usize::from(vector)).copied().unwrap_or(0)
 }
 
 /// The privilege level that may enter the gate of `vector` by `int n`: 3 for #BP and #OF, else 0, so that a
@@ -144,8 +145,9 @@ fn main_frame() -> *mut GuestRegs {
     let mut sp: u64;
     // SAFETY: reads the stack pointer.
     unsafe { core::arch::asm!("mov {}, rsp", out(reg) sp, options(nomem, nostack, preserves_flags)) };
-    sp |= percpu::BLOCK_SIZE as u64 - 1;
-    (sp + 1 - TOP_GAP as u64 - REGS_SIZE as u64) as *mut GuestRegs
+    // The block is aligned to its size, and the frame ends at a fixed distance from its end.
+    sp &= !(percpu::BLOCK_SIZE as u64).wrapping_sub(1);
+    sp.wrapping_add(const { (percpu::BLOCK_SIZE - TOP_GAP - REGS_SIZE) as u64 }) as *mut GuestRegs
 }
 
 /// Leaves the boot path for the scheduler: drops the stack and enters the exit path with an empty frame.
@@ -171,7 +173,7 @@ pub fn start_scheduling() -> ! {
 /// `mov [scratch], rax; mov rax, rsp; mov rsp, top; jmp [rip]; target`: the only registers that `syscall`
 /// leaves free are rcx and r11, which hold the guest's rip and flags.
 fn stub_code(block: &StackBlock, target: u64) -> [u8; 64] {
-    let top = (block.end() - TOP_GAP as u64).to_le_bytes();
+    let top = block.end().wrapping_sub(TOP_GAP as u64).to_le_bytes();
     let mut code = [0xcc; 64];
     code[..2].copy_from_slice(&[0x48, 0xa3]);
     code[2..10].copy_from_slice(&top);
@@ -191,9 +193,10 @@ fn stub_code(block: &StackBlock, target: u64) -> [u8; 64] {
 pub fn install_stubs(cpu: u32, block: &StackBlock) -> (u64, u64) {
     assert!((cpu as usize) < percpu::MAX_CPUS, "more CPUs than entry stubs");
     let area = &raw const xk_stub_area as u64;
-    let lstar = area + u64::from(cpu) * 128;
-    for (at, target) in [(lstar, xk_lstar_common as *const () as u64), (lstar + 64, xk_cstar_common as *const () as u64)] {
+    let lstar = area.wrapping_add(u64::from(cpu).wrapping_mul(128));
+    let cstar = lstar.wrapping_add(64);
+    for (at, target) in [(lstar, xk_lstar_common as *const () as u64), (cstar, xk_cstar_common as *const () as u64)] {
         crate::mm::window::write_image(at, &stub_code(block, target));
     }
-    (lstar, lstar + 64)
+    (lstar, cstar)
 }
