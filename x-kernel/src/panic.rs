@@ -111,7 +111,7 @@ fn die(reason: fmt::Arguments<'_>, regs: Option<&GuestRegs>, frame: u64) -> ! {
 
 fn tell(reason: fmt::Arguments<'_>, cpu: u32, regs: Option<&GuestRegs>, frame: u64) -> fmt::Result {
     let mut out = Emergency;
-    writeln!(out, "\nX-Kernel: PANIC on cpu {cpu}: {reason}")?;
+    writeln!(out, "\nX-Kernel: panic on cpu {cpu}: {reason}")?;
     if let Some(r) = regs {
         writeln!(out, "  rip {:#018x}  cs {:#06x}  rflags {:#010x}  rsp {:#018x}  ss {:#06x}", r.rip, r.cs, r.rflags, r.rsp, r.ss)?;
         writeln!(out, "  rax {:#018x}  rbx {:#018x}  rcx {:#018x}  rdx {:#018x}", r.rax, r.rbx, r.rcx, r.rdx)?;

@@ -1,8 +1,7 @@
 //! The X-Kernel's own symbols, for backtraces.
 //!
-//! The image is linked twice: the first link has an empty table, the second one a table made from the first
-//! (build.rs). The table is the last of the read-only data, so it moves no code; it is found through linker symbols,
-//! so no code depends on its size. Layout, little-endian: count, then per symbol the offset of its address from
+//! The image has room for the table and is linked with zeroes in it; the build then writes it in, from the image's own
+//! symbols (xtask/src/symbols.rs). Layout, little-endian: count, then per symbol the offset of its address from
 //! `IMAGE_BASE` and the offset of its name, ascending by address; then the names, each ended by a zero byte.
 
 // UNSAFETY: the table lies between two linker symbols.
@@ -10,11 +9,14 @@
 
 use crate::mm::layout::IMAGE_BASE;
 
+/// Bytes of room. The build says when they are too few.
+const ROOM: usize = if cfg!(debug_assertions) { 288 << 10 } else { 160 << 10 };
+
+/// The room. It is read through the linker's symbols only: that it is all zeroes is not for the compiler to know.
 #[used]
 // SAFETY: the section holds this table only, and is only read, as bytes.
 #[unsafe(link_section = ".symbols")]
-static TABLE: [u8; include_bytes!(concat!(env!("OUT_DIR"), "/symbols.bin")).len()] =
-    *include_bytes!(concat!(env!("OUT_DIR"), "/symbols.bin"));
+static TABLE: [u8; ROOM] = [0; ROOM];
 
 unsafe extern "C" {
     static __symbols_start: u8;

@@ -80,24 +80,18 @@ pub fn x_kernel(profile: Profile) -> Result<PathBuf> {
     slot.clone().context("built just now")
 }
 
-/// Builds it twice: the second time with the first one's symbols in it.
+/// Builds it, and puts its symbols into it.
 fn build_x_kernel(profile: Profile) -> Result<PathBuf> {
-    let script = sh::root().join("linker.ld");
-    let flags = format!("-C relocation-model=pic -C code-model=small -C link-arg=-T{} -C link-arg=--no-pie", script.display());
     eprintln!("xtask: building the X-Kernel ({profile:?})");
     let features: &[&str] = if profile == Profile::NegativeControl { &["--features", "negative-control"] } else { &[] };
-    let (mut first, folder) = cargo("x-kernel", profile, &flags)?;
-    sh::run(first.args(features).env_remove("XK_SYMBOLS"))?;
-    let table = sh::target("x-kernel.symbols")?;
-    std::fs::write(&table, symbols::list(&folder.join("x-kernel"))?)?;
-    let (mut second, _) = cargo("x-kernel", profile, &flags)?;
-    sh::run(second.args(features).env("XK_SYMBOLS", &table))?;
+    let (mut command, folder) = cargo("x-kernel", profile, "-C relocation-model=pic -C code-model=small -C link-arg=--no-pie")?;
+    sh::run(command.args(features))?;
     let to = sh::target(match profile {
         Profile::Release => "x-kernel",
         Profile::Dev => "x-kernel-dev",
         Profile::NegativeControl => "x-kernel-negative-control",
     })?;
-    std::fs::copy(folder.join("x-kernel"), &to)?;
+    symbols::embed(&folder.join("x-kernel"), &to)?;
     Ok(to)
 }
 
