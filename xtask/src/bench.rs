@@ -104,7 +104,7 @@ pub fn run_image(image: &Path, name: &str, more: &[&str]) -> Result<Ended> {
         log: qemu::log_file(&format!("bench-{name}"))?,
         show: Show::Nothing,
         several: false,
-        input: false,
+        input: qemu::Input::Nothing,
         more: more.iter().map(|o| (*o).to_string()).collect(),
     };
     let ended = qemu::run(&machine)?;

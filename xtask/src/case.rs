@@ -7,13 +7,16 @@ use regex::Regex;
 use serde::Deserialize;
 
 use crate::initrd::Script;
-use crate::qemu::{self, BootFrom, Ended, Machine};
+use crate::qemu::{self, BootFrom, Ended, Input, Machine};
 use crate::run::{self, GuestArgs};
 use crate::screen::Show;
 use crate::{bochs, iso, sh};
 
 /// What no log may say, whatever the case.
 const NEVER: &[&str] = &["panic", "census: .*leaks", r"CHECK .* FAIL", "VERDICT (FAILURE|ERROR)", "Kernel panic - not syncing"];
+
+/// How often the audit's key is pressed.
+const AUDIT_EVERY: Duration = Duration::from_secs(2);
 
 /// One boot.
 #[derive(Clone, Debug, Deserialize)]
@@ -36,6 +39,12 @@ pub struct Case {
     /// UEFI firmware.
     #[serde(default)]
     efi: bool,
+    /// The debug key of the audit is pressed all the time: every count is made again while the guests run.
+    #[serde(default)]
+    audit: bool,
+    /// Which lines are shown as they come.
+    #[serde(skip)]
+    show: Show,
     /// Seconds until it counts as hung.
     #[serde(default = "two_minutes")]
     timeout: u64,
@@ -93,6 +102,28 @@ pub fn all() -> Result<Vec<Case>> {
 }
 
 impl Case {
+    /// A guest that makes `calls` random hypercalls from `seed`, beside a canary, while every count is made again.
+    pub fn fuzz(seed: u64, calls: u64, dev: bool, show: Show) -> Result<Self> {
+        let text = format!(
+            r#"
+            name = "fuzz/seed-{seed}"
+            mem = "256M"
+            audit = true
+            timeout = {timeout}
+            guest = {{ kernel = "guest:fuzz", guest-mem = "64M", dev = {dev}, cmdline = "seed={seed} calls={calls}", domain = [
+                "name=canary,mem=32M,kernel=guest:canary,cmdline=beside=1",
+            ] }}
+            want = [
+                '^\[d1\] fuzz: {calls} calls done', '^\[d1\] VERDICT SUCCESS', '^\[canary\] VERDICT SUCCESS',
+                'audit: .* are as they are counted', 'census: domain 1 has given everything back',
+            ]
+            "#,
+            // A hundred times what it takes on a quiet machine.
+            timeout = 120 + calls / 50,
+        );
+        Ok(Self { show, ..toml::from_str(&text)? })
+    }
+
     /// Boots it and judges the log.
     ///
     /// # Errors
@@ -110,9 +141,9 @@ impl Case {
             interactive: false,
             timeout: Some(Duration::from_secs(self.timeout)),
             log: qemu::log_file(&self.name)?,
-            show: Show::Nothing,
+            show: self.show,
             several: false,
-            input: false,
+            input: if self.audit { Input::Key('a', AUDIT_EVERY) } else { Input::Nothing },
             more: Vec::new(),
         };
         let ended = match self.on {

@@ -6,6 +6,7 @@ mod broken;
 mod build;
 mod case;
 mod debian;
+mod fuzz;
 mod initrd;
 mod iso;
 mod lint;
@@ -45,6 +46,8 @@ enum Verb {
         /// Parts of the names of the tests to run
         names: Vec<String>,
     },
+    /// Boots a guest that makes random hypercalls, beside a canary, with every count made again meanwhile
+    Fuzz(fuzz::FuzzArgs),
     /// Measures beside a baseline: `boot`
     Bench {
         /// What to measure
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Verb::Build { dev } => build::everything(build::Profile::of(dev)).map(|()| ExitCode::SUCCESS),
         Verb::Run(args) => run::run(&args),
         Verb::Test { names } => test::run(&names),
+        Verb::Fuzz(args) => fuzz::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Bench { name, runs } => bench::run(&name, runs).map(|()| ExitCode::SUCCESS),
         Verb::Iso(guest) => run::iso(&guest).map(|()| ExitCode::SUCCESS),
         Verb::Gdb(guest) => run::gdb(&guest).map(|()| ExitCode::SUCCESS),

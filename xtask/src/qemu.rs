@@ -34,10 +34,21 @@ pub struct Machine {
     pub show: Show,
     /// Whether it has several domains.
     pub several: bool,
-    /// Whether our standard input goes to the console.
-    pub input: bool,
+    /// What the console hears.
+    pub input: Input,
     /// Further options of QEMU's.
     pub more: Vec<String>,
+}
+
+/// What a machine's console hears.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Input {
+    /// Nothing.
+    Nothing,
+    /// Our standard input.
+    Stdin,
+    /// A debug key's letter, again and again.
+    Key(char, Duration),
 }
 
 /// What a machine boots from.
@@ -105,9 +116,17 @@ impl Drop for Guard {
     }
 }
 
-/// Copies our standard input to the machine's until one of them ends. The thread ends with the program.
-fn forward_input(mut to: ChildStdin) {
-    std::thread::spawn(move || std::io::copy(&mut std::io::stdin(), &mut to));
+/// Gives the machine its input until that or the machine ends, in a thread that ends with the program.
+fn feed(input: Input, mut to: ChildStdin) {
+    std::thread::spawn(move || match input {
+        Input::Nothing => {}
+        Input::Stdin => drop(std::io::copy(&mut std::io::stdin(), &mut to)),
+        Input::Key(letter, every) => {
+            while write!(to, "\x1d{letter}").and_then(|()| to.flush()).is_ok() {
+                std::thread::sleep(every);
+            }
+        }
+    });
 }
 
 /// Starts the machine and waits for its end.
@@ -117,7 +136,7 @@ pub fn run(machine: &Machine) -> Result<Ended> {
         let status = q.status().context("cannot start QEMU")?;
         return Ok(Ended { log: String::new(), code: status.code(), timed_out: false, times: Vec::new(), status: None });
     }
-    q.stdin(if machine.input { Stdio::piped() } else { Stdio::null() }).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    q.stdin(if machine.input == Input::Nothing { Stdio::null() } else { Stdio::piped() }).stdout(Stdio::piped()).stderr(Stdio::inherit());
     let start = Instant::now();
     let mut guard = Guard(q.spawn().context("cannot start QEMU")?);
     let out = guard.0.stdout.take().context("QEMU's output")?;
@@ -143,7 +162,7 @@ pub fn run(machine: &Machine) -> Result<Ended> {
                 let line = String::from_utf8_lossy(&line).replace('\r', "");
                 // Not before the X-Kernel has set the port up: that throws away what has come.
                 if let Some(to) = guest_input.take_if(|_| line.starts_with("X-Kernel: ")) {
-                    forward_input(to);
+                    feed(machine.input, to);
                 }
                 match screen.line(&line) {
                     (To::Nowhere, _) => {}

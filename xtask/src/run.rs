@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::build::{self, Profile};
 use crate::initrd::{self, Script};
 use crate::iso::{self, Boot, Module};
-use crate::qemu::{self, BootFrom, Machine};
+use crate::qemu::{self, BootFrom, Input, Machine};
 use crate::screen::Show;
 use crate::{broken, debian, setup, sh};
 
@@ -212,7 +212,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         log: qemu::log_file("run")?,
         show: if args.command.is_empty() { Show::All } else { Show::Command },
         several: !args.guest.domains.is_empty(),
-        input: args.command.is_empty(),
+        input: if args.command.is_empty() { Input::Stdin } else { Input::Nothing },
         more: Vec::new(),
     };
     let ended = qemu::run(&machine);
@@ -262,7 +262,7 @@ pub fn gdb(guest: &GuestArgs) -> Result<()> {
         log: qemu::log_file("gdb")?,
         show: Show::Nothing,
         several: false,
-        input: false,
+        input: Input::Nothing,
         more: Vec::new(),
     };
     let mut q = qemu::command(&machine)?;

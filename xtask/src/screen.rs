@@ -1,9 +1,10 @@
 //! What of a machine's serial output goes where, and the exit status of the command in the guest.
 
 /// What of a machine's serial output is shown.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Show {
     /// Nothing.
+    #[default]
     Nothing,
     /// All of it.
     All,

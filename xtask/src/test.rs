@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow};
 
 use crate::build::{self, Profile};
 use crate::case::{self, Case};
-use crate::{lint, setup, sh};
+use crate::{fuzz, lint, setup, sh};
 
 /// A part of the tests that runs on the host, by itself.
 struct Step {
@@ -80,7 +80,7 @@ pub fn run(names: &[String]) -> Result<ExitCode> {
     for step in STEPS.iter().filter(|s| chosen(s.name)) {
         results.add(step.name, step.run);
     }
-    let cases: Vec<_> = case::all()?.into_iter().filter(|c| chosen(&c.name)).collect();
+    let cases: Vec<_> = case::all()?.into_iter().chain([fuzz::case()?]).filter(|c| chosen(&c.name)).collect();
     if !cases.is_empty() {
         // Before several threads ask for them.
         build::x_kernel(Profile::Release)?;
