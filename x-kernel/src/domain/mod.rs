@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arrayvec::{ArrayString, ArrayVec};
 use pv_core::evtchn::EvtchnTable;
-use pv_core::frame::{DomId, Mfn, Pending, Relinquish};
+use pv_core::frame::{DomId, Mfn, Mm, Relinquish};
 use pv_core::grant::{GrantTable, MapTrack};
 
 use crate::arch::x86_64::serial;
@@ -61,8 +61,8 @@ pub struct Domain {
     pub max_pages: AtomicU64,
     /// The frames that it owns.
     pub pages: AtomicU64,
-    /// Serialises changes of its page tables and descriptor tables; holds the tables that are to be undone.
-    pub mm: SpinLock<Pending, level::Domain>,
+    /// Its page tables; also serialises changes of its descriptor tables.
+    pub mm: SpinLock<Mm, level::Domain>,
     /// How far taking its frames back has come.
     pub relinquish: SpinLock<Relinquish, level::Relinquish>,
     /// When taking it apart goes on, ns since boot: others may have to let go of its frames first.
@@ -136,7 +136,7 @@ impl Domain {
             initial: new.initial,
             max_pages: AtomicU64::new(new.max_pages),
             pages: AtomicU64::new(0),
-            mm: SpinLock::new(Pending::new()),
+            mm: SpinLock::new(Mm::new(new.id)),
             relinquish: SpinLock::new(Relinquish::new()),
             reap_after_ns: AtomicU64::new(0),
             audited: AtomicBool::new(false),

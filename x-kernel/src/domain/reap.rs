@@ -77,7 +77,7 @@ fn advance(domain: &Arc<Domain>) {
         return;
     }
     // Others may still have this domain's frames mapped: those frames stay until they let go.
-    let relinquished = frame::relinquish(machine(), &mut domain.mm.lock(), domain.id, &mut domain.relinquish.lock());
+    let relinquished = frame::relinquish(machine(), &mut domain.mm.lock(), &mut domain.relinquish.lock());
     free_batch(domain);
     match relinquished {
         Ok(()) => finish(domain),

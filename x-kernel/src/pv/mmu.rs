@@ -122,8 +122,7 @@ fn one_update(domain: &Arc<Domain>, owner: DomId, request: &MmuUpdate) -> Result
 
 /// Changes one entry of a table, or eight bytes of a frame that is plain memory.
 fn update_entry(domain: &Arc<Domain>, owner: DomId, table: Mfn, slot: Slot, value: u64, preserve_ad: bool) -> Result<(), Errno> {
-    let mut pending = domain.mm.lock();
-    Ok(pt::update(machine(), &mut pending, domain.id, owner, table, slot, value, preserve_ad)?)
+    Ok(pt::update(machine(), &mut domain.mm.lock(), owner, table, slot, value, preserve_ad)?)
 }
 
 /// Entry `slot` of the table in `table`; None if that is no memory.
@@ -240,7 +239,7 @@ pub fn put_typed(mfn: Mfn) {
 /// # Errors
 /// `-EINVAL`, `-EPERM`, `-EBUSY`; `-ERESTART` when preempted.
 pub fn pin(domain: &Arc<Domain>, mfn: Mfn, level: Level) -> Result<(), Errno> {
-    Ok(frame::pin(machine(), &mut domain.mm.lock(), domain.id, mfn, level)?)
+    Ok(frame::pin(machine(), &mut domain.mm.lock(), mfn, level)?)
 }
 
 /// Unpins a page table.
@@ -248,7 +247,7 @@ pub fn pin(domain: &Arc<Domain>, mfn: Mfn, level: Level) -> Result<(), Errno> {
 /// # Errors
 /// `-EINVAL` if it is not pinned; `-ERESTART` when preempted.
 pub fn unpin(domain: &Arc<Domain>, mfn: Mfn) -> Result<(), Errno> {
-    Ok(frame::unpin(machine(), &mut domain.mm.lock(), domain.id, mfn)?)
+    Ok(frame::unpin(machine(), &mut domain.mm.lock(), mfn)?)
 }
 
 /// Takes a root for use in CR3.
@@ -256,9 +255,9 @@ pub fn unpin(domain: &Arc<Domain>, mfn: Mfn) -> Result<(), Errno> {
 /// # Errors
 /// As [`pin`].
 pub fn take_base(domain: &Arc<Domain>, root: Mfn) -> Result<(), Errno> {
-    let mut pending = domain.mm.lock();
-    frame::settle(machine(), &mut pending)?;
-    Ok(frame::get_table(machine(), &mut pending, root, domain.id, Level::L4)?)
+    let mut mm = domain.mm.lock();
+    frame::settle(machine(), &mut mm)?;
+    Ok(frame::get_table(machine(), &mut mm, root, Level::L4)?)
 }
 
 /// Gives back a root that no CPU has loaded.

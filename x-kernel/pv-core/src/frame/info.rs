@@ -5,11 +5,11 @@
 //! - above 0: the frame is in use as its kind. VALIDATED is set, except while the one who took the first count is
 //!   still checking the content.
 //! - 0 with PARTIAL: a page table of which the entries below `progress` hold counts and the others do not. It
-//!   was stopped on the way up (validation) or is on the way down; PENDING says that it is on a [`Pending`] list for
+//!   was stopped on the way up (validation) or is on the way down; PENDING says that it is on its domain's list ([`Mm`]) for
 //!   the latter. It cannot become anything else before it has been undone, and holds a reference to itself.
 //! - 0 otherwise: the kind is what it was last, which says what stale translations may still be used for.
 //!
-//! [`Pending`]: super::Pending
+//! [`Mm`]: super::Mm
 
 #[cfg(not(all(test, loom)))]
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -9,7 +9,7 @@
 //! | `addr` | frame numbers, addresses, domain numbers |
 //! | `info` | the record of a frame: its words and their meaning |
 //! | `refs` | taking and dropping references and types |
-//! | `pending` | page tables on their way out, undone in bounded steps |
+//! | `mm` | a domain's page tables: whose, and those on their way out, undone in bounded steps |
 //! | `pin` | pins, and taking a dead domain's frames back |
 //!
 //! The caller holds the owner's mm lock for everything that makes or unmakes a page table; plain references and the
@@ -19,17 +19,17 @@ mod addr;
 mod info;
 #[cfg(all(test, loom))]
 mod loom_tests;
-mod pending;
+mod mm;
 mod pin;
 mod refs;
 
 pub use addr::{DomId, Maddr, Mfn, Pfn};
 pub use info::{FrameInfo, FrameKind, Level};
-pub use pending::{Pending, settle};
+pub use mm::{Mm, settle};
 pub use pin::{Relinquish, pin, relinquish, unpin};
 pub use refs::{assign, get_ref, get_table, get_typed, put_ref, put_table, put_typed, share, steal, unshare};
 
-pub(crate) use pending::defer;
+pub(crate) use mm::defer;
 
 use crate::pt::Slot;
 use xen_abi::errno::Errno;

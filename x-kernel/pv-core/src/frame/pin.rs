@@ -1,32 +1,32 @@
 //! Pins, and taking a dead domain's frames back.
 
-use super::{DomId, FrameError, Level, Machine, Mfn, Pending, defer, get_ref, get_table, put_ref, put_table, settle};
+use super::{FrameError, Level, Machine, Mfn, Mm, defer, get_ref, get_table, put_ref, put_table, settle};
 
 /// Keeps a frame a page table of `level` until it is unpinned.
 ///
 /// # Errors
 /// As [`get_table`]; [`FrameError::WrongPin`] if it is pinned.
-pub fn pin(m: &impl Machine, pending: &mut Pending, dom: DomId, mfn: Mfn, level: Level) -> Result<(), FrameError> {
-    settle(m, pending)?;
-    get_table(m, pending, mfn, dom, level)?;
+pub fn pin(m: &impl Machine, mm: &mut Mm, mfn: Mfn, level: Level) -> Result<(), FrameError> {
+    settle(m, mm)?;
+    get_table(m, mm, mfn, level)?;
     let info = m.frame(mfn).ok_or(FrameError::NotRam)?;
     if info.set_pinned() {
-        put_table(m, pending, mfn);
+        put_table(m, mm, mfn);
         return Err(FrameError::WrongPin);
     }
     Ok(())
 }
 
-/// Takes a pin away. What that unmakes goes to `pending`.
+/// Takes a pin away. What that unmakes is left pending.
 ///
 /// # Errors
 /// As [`get_ref`]; [`FrameError::WrongPin`] if it is not pinned.
-pub fn unpin(m: &impl Machine, pending: &mut Pending, dom: DomId, mfn: Mfn) -> Result<(), FrameError> {
-    settle(m, pending)?;
-    get_ref(m, mfn, dom)?;
+pub fn unpin(m: &impl Machine, mm: &mut Mm, mfn: Mfn) -> Result<(), FrameError> {
+    settle(m, mm)?;
+    get_ref(m, mfn, mm.dom())?;
     let was = m.frame(mfn).is_some_and(|info| info.clear_pinned());
     if was {
-        put_table(m, pending, mfn);
+        put_table(m, mm, mfn);
     }
     put_ref(m, mfn);
     if was { Ok(()) } else { Err(FrameError::WrongPin) }
@@ -51,29 +51,29 @@ impl Relinquish {
 /// Records looked at between two looks at whether to stop.
 const STRIDE: u64 = 1024;
 
-/// Takes the frames of `dom` back: first every pin and half-checked table is undone, then the frames that nobody refers
+/// Takes the domain's frames back: first every pin and half-checked table is undone, then the frames that nobody refers
 /// to are freed. The domain does not run, and its vCPUs have given their roots back. Frames that the X-Kernel shares
 /// with the domain stay (see [`unshare`](super::unshare)).
 ///
 /// # Errors
 /// [`FrameError::Preempted`] when it was asked to stop, [`FrameError::Busy`] when others still use frames of it: call
 /// again later.
-pub fn relinquish(m: &impl Machine, pending: &mut Pending, dom: DomId, state: &mut Relinquish) -> Result<(), FrameError> {
+pub fn relinquish(m: &impl Machine, mm: &mut Mm, state: &mut Relinquish) -> Result<(), FrameError> {
     let mut looked = 0u64;
     loop {
         while state.cursor < m.max_mfn() {
-            settle(m, pending)?;
+            settle(m, mm)?;
             // Not at the first one: each call gets somewhere.
             if looked > 0 && looked.is_multiple_of(STRIDE) && m.preempt() {
                 return Err(FrameError::Preempted);
             }
             looked = looked.saturating_add(1);
             if let Some(mfn) = Mfn::new(state.cursor) {
-                one(m, pending, dom, state, mfn);
+                one(m, mm, state, mfn);
             }
             state.cursor = state.cursor.saturating_add(1);
         }
-        settle(m, pending)?;
+        settle(m, mm)?;
         state.cursor = 0;
         if state.freeing {
             state.freeing = false;
@@ -85,14 +85,14 @@ pub fn relinquish(m: &impl Machine, pending: &mut Pending, dom: DomId, state: &m
 }
 
 /// What `relinquish` does with one frame.
-fn one(m: &impl Machine, pending: &mut Pending, dom: DomId, state: &mut Relinquish, mfn: Mfn) {
-    let Some(info) = m.frame(mfn).filter(|info| info.owner() == Some(dom)) else { return };
+fn one(m: &impl Machine, mm: &mut Mm, state: &mut Relinquish, mfn: Mfn) {
+    let Some(info) = m.frame(mfn).filter(|info| info.owner() == Some(mm.dom())) else { return };
     if !state.freeing {
         if info.clear_pinned() {
-            put_table(m, pending, mfn);
+            put_table(m, mm, mfn);
         }
         if info.is_partial() {
-            defer(m, pending, mfn);
+            defer(m, mm, mfn);
         }
         return;
     }

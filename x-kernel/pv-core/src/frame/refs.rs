@@ -10,7 +10,7 @@
 //! `Machine::freed` or in the caller of [`steal`].
 
 use super::info::{FrameInfo, TypeWord};
-use super::{DomId, FrameError, FrameKind, Level, Machine, Mfn, Pending, defer};
+use super::{DomId, FrameError, FrameKind, Level, Machine, Mfn, Mm, defer};
 use crate::descriptor::descriptor_allowed;
 use crate::pt::{self, Slot};
 
@@ -120,22 +120,22 @@ pub fn put_typed(m: &impl Machine, mfn: Mfn) {
     put_ref(m, mfn);
 }
 
-/// Takes a reference to a frame of `dom` as a page table of `level`, checking its content if it is not in use as
-/// one already. What has to be undone goes to `pending`.
+/// Takes a reference to a frame of the domain as a page table of `level`, checking its content if it is not in use as
+/// one already. What has to be undone is left pending.
 ///
 /// # Errors
 /// As [`get_ref`]; [`FrameError::WrongType`]; [`FrameError::BadEntry`] or what an entry's target was refused for;
 /// [`FrameError::Preempted`] with the progress kept: the same call goes on.
-pub fn get_table(m: &impl Machine, pending: &mut Pending, mfn: Mfn, dom: DomId, level: Level) -> Result<(), FrameError> {
-    get_ref(m, mfn, dom)?;
-    let taken = m.frame(mfn).ok_or(FrameError::NotRam).and_then(|info| get_level(m, pending, mfn, dom, info, level));
+pub fn get_table(m: &impl Machine, mm: &mut Mm, mfn: Mfn, level: Level) -> Result<(), FrameError> {
+    get_ref(m, mfn, mm.dom())?;
+    let taken = m.frame(mfn).ok_or(FrameError::NotRam).and_then(|info| get_level(m, mm, mfn, info, level));
     if taken.is_err() {
         put_ref(m, mfn);
     }
     taken
 }
 
-fn get_level(m: &impl Machine, pending: &mut Pending, mfn: Mfn, dom: DomId, info: &FrameInfo, level: Level) -> Result<(), FrameError> {
+fn get_level(m: &impl Machine, mm: &mut Mm, mfn: Mfn, info: &FrameInfo, level: Level) -> Result<(), FrameError> {
     let kind = level.kind();
     loop {
         let word = info.load();
@@ -145,13 +145,13 @@ fn get_level(m: &impl Machine, pending: &mut Pending, mfn: Mfn, dom: DomId, info
         }
         if word.partial() {
             if word.kind() != kind {
-                defer(m, pending, mfn);
+                defer(m, mm, mfn);
                 return Err(FrameError::Preempted);
             }
             // Stopped on the way up: go on. Its own reference is ours now.
             info.store(TypeWord::fresh(kind));
             put_ref(m, mfn);
-            return validate(m, pending, mfn, dom, info, level);
+            return validate(m, mm, mfn, info, level);
         }
         if word.count() > 0 {
             if word.kind() != kind {
@@ -170,46 +170,46 @@ fn get_level(m: &impl Machine, pending: &mut Pending, mfn: Mfn, dom: DomId, info
             continue;
         }
         if word.kind() != kind && word.kind() != FrameKind::None {
-            m.flush_stale(dom);
+            m.flush_stale(mm.dom());
         }
         info.set_progress(0);
-        return validate(m, pending, mfn, dom, info, level);
+        return validate(m, mm, mfn, info, level);
     }
 }
 
 /// Checks the entries from `progress` on and takes what they point to. The recursion is as deep as there are levels.
-fn validate(m: &impl Machine, pending: &mut Pending, mfn: Mfn, dom: DomId, info: &FrameInfo, level: Level) -> Result<(), FrameError> {
+fn validate(m: &impl Machine, mm: &mut Mm, mfn: Mfn, info: &FrameInfo, level: Level) -> Result<(), FrameError> {
     let start = info.progress();
     for slot in Slot::all().skip(usize::from(start)) {
         // Not at the first entry: each call gets somewhere.
         let stop = slot.number() > start && slot.number() % 64 == 0 && m.preempt();
-        let taken = if stop { Err(FrameError::Preempted) } else { pt::adopt(m, pending, dom, level, mfn, slot) };
+        let taken = if stop { Err(FrameError::Preempted) } else { pt::adopt(m, mm, level, mfn, slot) };
         if let Err(error) = taken {
             info.set_progress(slot.number());
-            park(m, pending, mfn, info, level, error == FrameError::Preempted);
+            park(m, mm, mfn, info, level, error == FrameError::Preempted);
             return Err(error);
         }
     }
     if level == Level::L4 {
-        m.install_hypervisor_slots(mfn, dom);
+        m.install_hypervisor_slots(mfn, mm.dom());
     }
     info.store(TypeWord::fresh(level.kind()).with_validated());
     Ok(())
 }
 
 /// Leaves a table with count 0 and some entries taken: to be gone on with (`keep`), or to be undone.
-fn park(m: &impl Machine, pending: &mut Pending, mfn: Mfn, info: &FrameInfo, level: Level, keep: bool) {
+fn park(m: &impl Machine, mm: &mut Mm, mfn: Mfn, info: &FrameInfo, level: Level, keep: bool) {
     // The reference of the state itself: a frame that holds counts must not be freed.
     let held = info.add_ref();
     debug_assert!(held.is_ok(), "the caller holds a reference");
     info.store(TypeWord::parked(level.kind(), false));
     if !keep {
-        defer(m, pending, mfn);
+        defer(m, mm, mfn);
     }
 }
 
-/// Drops a reference to a frame as a page table. The last one puts it on `pending`, to be undone in bounded steps.
-pub fn put_table(m: &impl Machine, pending: &mut Pending, mfn: Mfn) {
+/// Drops a reference to a frame as a page table. The last one leaves it pending, to be undone in bounded steps.
+pub fn put_table(m: &impl Machine, mm: &mut Mm, mfn: Mfn) {
     let Some(info) = m.frame(mfn) else { return };
     loop {
         let word = info.load();
@@ -227,7 +227,7 @@ pub fn put_table(m: &impl Machine, pending: &mut Pending, mfn: Mfn) {
             let held = info.add_ref();
             debug_assert!(held.is_ok(), "the caller holds a reference");
             info.set_progress(Slot::COUNT);
-            defer(m, pending, mfn);
+            defer(m, mm, mfn);
             break;
         }
     }

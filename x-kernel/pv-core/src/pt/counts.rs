@@ -1,24 +1,16 @@
 //! What an entry holds: a reference to a data frame, as writable memory if the entry allows writing, or to a table.
 
 use super::entry::{Checked, Slot, bits, check, target};
-use crate::frame::{self, DomId, FrameError, FrameKind, Level, Machine, Mfn, Pending};
+use crate::frame::{self, DomId, FrameError, FrameKind, Level, Machine, Mfn, Mm};
 
-/// Takes what a checked entry points to. Data frames are `owner`'s, tables are `dom`'s own.
-pub(super) fn take(
-    m: &impl Machine,
-    pending: &mut Pending,
-    dom: DomId,
-    owner: DomId,
-    level: Level,
-    entry: u64,
-    to: Mfn,
-) -> Result<(), FrameError> {
+/// Takes what a checked entry points to. Data frames are `owner`'s, tables are the domain's own.
+pub(super) fn take(m: &impl Machine, mm: &mut Mm, owner: DomId, level: Level, entry: u64, to: Mfn) -> Result<(), FrameError> {
     match level.below() {
-        Some(below) => frame::get_table(m, pending, to, dom, below),
+        Some(below) => frame::get_table(m, mm, to, below),
         None if entry & bits::WRITE != 0 => match frame::get_typed(m, to, owner, FrameKind::Writable) {
             // A table that was left half checked, or is on its way out, keeps its frame only until it is undone.
-            Err(FrameError::WrongType) if owner == dom && m.frame(to).is_some_and(frame::FrameInfo::is_partial) => {
-                frame::defer(m, pending, to);
+            Err(FrameError::WrongType) if owner == mm.dom() && m.frame(to).is_some_and(frame::FrameInfo::is_partial) => {
+                frame::defer(m, mm, to);
                 Err(FrameError::Preempted)
             }
             taken => taken,
@@ -30,15 +22,15 @@ pub(super) fn take(
 /// Checks the entry in `slot` of a table that is being validated, takes what it points to, and writes it as it is to
 /// be. Until the table is validated nobody else may write it; a change seen here is the guest's last writable
 /// translation at work, which the flush before has ended.
-pub(crate) fn adopt(m: &impl Machine, pending: &mut Pending, dom: DomId, level: Level, table: Mfn, slot: Slot) -> Result<(), FrameError> {
+pub(crate) fn adopt(m: &impl Machine, mm: &mut Mm, level: Level, table: Mfn, slot: Slot) -> Result<(), FrameError> {
     if level == Level::L4 && slot.is_hypervisor() {
         return Ok(());
     }
     let found = m.read_entry(table, slot);
     let Checked::Present { entry, to } = check(level, found)? else { return Ok(()) };
-    take(m, pending, dom, dom, level, entry, to)?;
+    take(m, mm, mm.dom(), level, entry, to)?;
     if entry != found && m.cmpxchg_entry(table, slot, found, entry).is_err() {
-        give(m, pending, level, entry, to);
+        give(m, mm, level, entry, to);
         return Err(FrameError::Busy);
     }
     Ok(())
@@ -60,19 +52,19 @@ pub fn each_held(m: &impl Machine, table: Mfn, mut visit: impl FnMut(Mfn, Option
 }
 
 /// Gives back what an entry that has left its table held.
-pub(crate) fn release(m: &impl Machine, pending: &mut Pending, level: Level, entry: u64, slot: Slot) {
+pub(crate) fn release(m: &impl Machine, mm: &mut Mm, level: Level, entry: u64, slot: Slot) {
     if entry & bits::PRESENT == 0 || (level == Level::L4 && slot.is_hypervisor()) {
         return;
     }
     if let Some(to) = target(entry) {
-        give(m, pending, level, entry, to);
+        give(m, mm, level, entry, to);
     }
 }
 
 /// Gives back what `take` took.
-pub(super) fn give(m: &impl Machine, pending: &mut Pending, level: Level, entry: u64, to: Mfn) {
+pub(super) fn give(m: &impl Machine, mm: &mut Mm, level: Level, entry: u64, to: Mfn) {
     match level.below() {
-        Some(_) => frame::put_table(m, pending, to),
+        Some(_) => frame::put_table(m, mm, to),
         None if entry & bits::WRITE != 0 => frame::put_typed(m, to),
         None => frame::put_ref(m, to),
     }

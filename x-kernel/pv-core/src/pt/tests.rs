@@ -17,7 +17,7 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::{Slot, bits, check_for_tests, target, update};
-use crate::frame::{self, DomId, FrameError, FrameInfo, FrameKind, Level, Machine, Mfn, Pending, Relinquish};
+use crate::frame::{self, DomId, FrameError, FrameInfo, FrameKind, Level, Machine, Mfn, Mm, Relinquish};
 
 const FRAMES: u64 = 24;
 const A: DomId = DomId::new(1);
@@ -213,15 +213,15 @@ fn level(n: u8) -> Level {
 }
 
 /// Runs one operation. With `persist` it is repeated until it is not preempted, else tried once and left as it is.
-fn run(m: &TestMachine, pending: &mut Pending, roots: &mut Vec<u64>, pins: &mut Vec<u64>, op: &Op, persist: bool) {
-    let mut attempt = |f: &mut dyn FnMut(&mut Pending) -> Result<(), FrameError>| {
-        if persist { finish(|| f(pending)) } else { f(pending) }
+fn run(m: &TestMachine, mm: &mut Mm, roots: &mut Vec<u64>, pins: &mut Vec<u64>, op: &Op, persist: bool) {
+    let mut attempt = |f: &mut dyn FnMut(&mut Mm) -> Result<(), FrameError>| {
+        if persist { finish(|| f(mm)) } else { f(mm) }
     };
     match *op {
         Op::Update { table, slot, to, flags, foreign } => {
             let slot = Slot::new(SLOTS[slot]).unwrap();
             let owner = if foreign { B } else { A };
-            let _ = attempt(&mut |p| update(m, p, A, owner, mfn(table), slot, to << 12 | flags, false));
+            let _ = attempt(&mut |p| update(m, p, owner, mfn(table), slot, to << 12 | flags, false));
         }
         // A guest writes to memory that it has mapped writable: not to a frame in use as anything else.
         Op::Scribble { at, slot, to, flags } => {
@@ -232,19 +232,19 @@ fn run(m: &TestMachine, pending: &mut Pending, roots: &mut Vec<u64>, pins: &mut 
             }
         }
         Op::Pin { at, level: l } => {
-            if attempt(&mut |p| frame::pin(m, p, A, mfn(at), level(l))) == Ok(()) {
+            if attempt(&mut |p| frame::pin(m, p, mfn(at), level(l))) == Ok(()) {
                 pins.push(at);
             }
         }
         Op::Unpin { at } => {
-            if attempt(&mut |p| frame::unpin(m, p, A, mfn(at))) == Ok(()) {
+            if attempt(&mut |p| frame::unpin(m, p, mfn(at))) == Ok(()) {
                 pins.retain(|&p| p != at);
             }
         }
         Op::Root { at } => {
             let taken = attempt(&mut |p| {
                 frame::settle(m, p)?;
-                frame::get_table(m, p, mfn(at), A, Level::L4)
+                frame::get_table(m, p, mfn(at), Level::L4)
             });
             if taken == Ok(()) {
                 roots.push(at);
@@ -252,7 +252,7 @@ fn run(m: &TestMachine, pending: &mut Pending, roots: &mut Vec<u64>, pins: &mut 
         }
         Op::DropRoot => {
             if let Some(at) = roots.pop() {
-                frame::put_table(m, pending, mfn(at));
+                frame::put_table(m, mm, mfn(at));
             }
         }
         Op::Steal { at } => {
@@ -273,16 +273,16 @@ proptest! {
     #[test]
     fn counts_are_what_a_recount_says(ops in proptest::collection::vec((op(), any::<bool>()), 1..120)) {
         let m = TestMachine::new();
-        let (mut pending, mut roots, mut pins) = (Pending::new(), Vec::new(), Vec::new());
+        let (mut mm, mut roots, mut pins) = (Mm::new(A), Vec::new(), Vec::new());
         for (op, persist) in &ops {
-            run(&m, &mut pending, &mut roots, &mut pins, op, *persist);
+            run(&m, &mut mm, &mut roots, &mut pins, op, *persist);
             audit(&m, &roots, &pins);
         }
         for at in roots.drain(..) {
-            frame::put_table(&m, &mut pending, mfn(at));
+            frame::put_table(&m, &mut mm, mfn(at));
         }
         let mut state = Relinquish::new();
-        finish(|| frame::relinquish(&m, &mut pending, A, &mut state)).unwrap();
+        finish(|| frame::relinquish(&m, &mut mm, &mut state)).unwrap();
         for n in 0..FRAMES {
             let info = &m.infos[n as usize];
             if n % 3 == 2 {
@@ -291,30 +291,30 @@ proptest! {
                 prop_assert_eq!((info.owner(), info.refs(), info.type_count()), (None, 0, 0));
             }
         }
-        prop_assert!(pending.is_empty());
+        prop_assert!(mm.is_settled());
     }
 }
 
 /// A machine with a validated tree 3 → 1 → 0 → 4 (L4, L3, L2, L1), and frame 6 as data.
-fn tree(m: &TestMachine, pending: &mut Pending) {
+fn tree(m: &TestMachine, mm: &mut Mm) {
     let link = bits::PRESENT | bits::WRITE | bits::USER;
     m.write(3, 0, 1 << 12 | link);
     m.write(1, 0, link);
     m.write(0, 0, 4 << 12 | link);
     m.write(4, 0, 6 << 12 | link);
-    frame::pin(m, pending, A, mfn(3), Level::L4).unwrap();
+    frame::pin(m, mm, mfn(3), Level::L4).unwrap();
 }
 
 #[test]
 fn each_bit_alone_keeps_the_counts_true() {
     for (table, level) in [(3u64, Level::L4), (1, Level::L3), (0, Level::L2), (4, Level::L1)] {
         for bit in 0..64 {
-            let (m, mut pending) = (TestMachine::new(), Pending::new());
-            tree(&m, &mut pending);
+            let (m, mut mm) = (TestMachine::new(), Mm::new(A));
+            tree(&m, &mut mm);
             let slot = Slot::new(0).unwrap();
             let old = m.read_entry(mfn(table), slot);
-            let done = finish(|| update(&m, &mut pending, A, A, mfn(table), slot, old ^ 1 << bit, false));
-            finish(|| frame::settle(&m, &mut pending)).unwrap();
+            let done = finish(|| update(&m, &mut mm, A, mfn(table), slot, old ^ 1 << bit, false));
+            finish(|| frame::settle(&m, &mut mm)).unwrap();
             audit(&m, &[], &[3]);
             if bit == 7 {
                 // A large page is refused where the bit means one (XSA-148), and is no attribute at level 1.
@@ -327,65 +327,65 @@ fn each_bit_alone_keeps_the_counts_true() {
 
 #[test]
 fn a_table_is_never_writable() {
-    let (m, mut pending) = (TestMachine::new(), Pending::new());
-    tree(&m, &mut pending);
+    let (m, mut mm) = (TestMachine::new(), Mm::new(A));
+    tree(&m, &mut mm);
     let slot = Slot::new(1).unwrap();
     for table in [3u64, 1, 0, 4] {
         let writable = table << 12 | bits::PRESENT | bits::WRITE;
-        assert_eq!(update(&m, &mut pending, A, A, mfn(4), slot, writable, false), Err(FrameError::WrongType));
-        assert_eq!(update(&m, &mut pending, A, A, mfn(4), slot, writable & !bits::WRITE, false), Ok(()));
+        assert_eq!(update(&m, &mut mm, A, mfn(4), slot, writable, false), Err(FrameError::WrongType));
+        assert_eq!(update(&m, &mut mm, A, mfn(4), slot, writable & !bits::WRITE, false), Ok(()));
         assert_eq!(frame::get_typed(&m, mfn(table), A, FrameKind::Writable), Err(FrameError::WrongType));
     }
-    assert_eq!(frame::pin(&m, &mut pending, A, mfn(6), Level::L1), Err(FrameError::WrongType), "mapped writable");
+    assert_eq!(frame::pin(&m, &mut mm, mfn(6), Level::L1), Err(FrameError::WrongType), "mapped writable");
 }
 
 #[test]
 fn no_table_contains_itself() {
     for (table, l) in [(3u64, Level::L4), (1, Level::L3), (0, Level::L2)] {
-        let (m, mut pending) = (TestMachine::new(), Pending::new());
+        let (m, mut mm) = (TestMachine::new(), Mm::new(A));
         m.write(table, 5, table << 12 | bits::PRESENT);
-        assert_eq!(frame::pin(&m, &mut pending, A, mfn(table), l), Err(FrameError::WrongType));
-        finish(|| frame::settle(&m, &mut pending)).unwrap();
+        assert_eq!(frame::pin(&m, &mut mm, mfn(table), l), Err(FrameError::WrongType));
+        finish(|| frame::settle(&m, &mut mm)).unwrap();
         audit(&m, &[], &[]);
     }
 }
 
 #[test]
 fn the_hypervisor_slots_are_ours() {
-    let (m, mut pending) = (TestMachine::new(), Pending::new());
+    let (m, mut mm) = (TestMachine::new(), Mm::new(A));
     m.write(3, 256, 0xdead_beef);
-    tree(&m, &mut pending);
+    tree(&m, &mut mm);
     assert_eq!(m.read(3, 256), 0x7e57 << 12 | 3);
     for slot in 256..=271 {
-        let done = update(&m, &mut pending, A, A, mfn(3), Slot::new(slot).unwrap(), 0, false);
+        let done = update(&m, &mut mm, A, mfn(3), Slot::new(slot).unwrap(), 0, false);
         assert_eq!(done, Err(FrameError::BadEntry(0)));
     }
-    frame::unpin(&m, &mut pending, A, mfn(3)).unwrap();
-    finish(|| frame::settle(&m, &mut pending)).unwrap();
+    frame::unpin(&m, &mut mm, mfn(3)).unwrap();
+    finish(|| frame::settle(&m, &mut mm)).unwrap();
     assert_eq!(m.read(3, 256), 0, "nothing of ours is left for the guest to read");
 }
 
 #[test]
 fn others_frames_are_refused() {
-    let (m, mut pending) = (TestMachine::new(), Pending::new());
-    tree(&m, &mut pending);
+    let (m, mut mm) = (TestMachine::new(), Mm::new(A));
+    tree(&m, &mut mm);
     let slot = Slot::new(1).unwrap();
     for alleged in [2u64 << 12, FRAMES << 12, 0xf_ffff_ffff << 12] {
-        let done = update(&m, &mut pending, A, A, mfn(4), slot, alleged | bits::PRESENT, false);
+        let done = update(&m, &mut mm, A, mfn(4), slot, alleged | bits::PRESENT, false);
         assert!(matches!(done, Err(FrameError::NotOwner | FrameError::NotRam)), "{alleged:#x}: {done:?}");
     }
 }
 
 #[test]
 fn a_retyped_frame_is_flushed_first() {
-    let (m, mut pending) = (TestMachine::new(), Pending::new());
+    let (m, mut mm) = (TestMachine::new(), Mm::new(A));
     frame::get_typed(&m, mfn(0), A, FrameKind::Writable).unwrap();
     frame::put_typed(&m, mfn(0));
     assert_eq!(m.flushes.get(), 0);
-    frame::pin(&m, &mut pending, A, mfn(0), Level::L1).unwrap();
+    frame::pin(&m, &mut mm, mfn(0), Level::L1).unwrap();
     assert_eq!(m.flushes.get(), 1, "a stale writable translation may be left");
-    frame::unpin(&m, &mut pending, A, mfn(0)).unwrap();
-    finish(|| frame::settle(&m, &mut pending)).unwrap();
+    frame::unpin(&m, &mut mm, mfn(0)).unwrap();
+    finish(|| frame::settle(&m, &mut mm)).unwrap();
     frame::get_typed(&m, mfn(0), A, FrameKind::Writable).unwrap();
     assert_eq!(m.flushes.get(), 2, "a page walk may still go through it");
 }

@@ -2,36 +2,26 @@
 
 use super::counts::{give, release, take};
 use super::entry::{Checked, Slot, bits, check, target};
-use crate::frame::{self, DomId, FrameError, FrameKind, Level, Machine, Mfn, Pending, settle};
+use crate::frame::{self, DomId, FrameError, FrameKind, Level, Machine, Mfn, Mm, settle};
 
 /// Attempts at an entry whose accessed and dirty bits the CPU keeps changing.
 const ATTEMPTS: u32 = 16;
 
-/// Writes `alleged` to `slot` of the frame `table` of `dom`: a page-table entry, checked and counted, if the frame is in
+/// Writes `alleged` to `slot` of the domain's frame `table`: a page-table entry, checked and counted, if the frame is in
 /// use as a table, else eight bytes of plain memory. Data frames that the entry maps are `owner`'s. With
 /// `keep_ad` the accessed and dirty bits of the old entry stay (MMU_PT_UPDATE_PRESERVE_AD).
 ///
 /// # Errors
 /// [`FrameError::Preempted`]: pay and do the same again. Otherwise why the frame or the entry was refused; nothing has
 /// changed then.
-#[expect(clippy::too_many_arguments, reason = "the arguments of the hypercall")]
-pub fn update(
-    m: &impl Machine,
-    pending: &mut Pending,
-    dom: DomId,
-    owner: DomId,
-    table: Mfn,
-    slot: Slot,
-    alleged: u64,
-    keep_ad: bool,
-) -> Result<(), FrameError> {
-    settle(m, pending)?;
-    frame::get_ref(m, table, dom)?;
+pub fn update(m: &impl Machine, mm: &mut Mm, owner: DomId, table: Mfn, slot: Slot, alleged: u64, keep_ad: bool) -> Result<(), FrameError> {
+    settle(m, mm)?;
+    frame::get_ref(m, table, mm.dom())?;
     let info = m.frame(table).ok_or(FrameError::NotRam)?;
     let level = if info.is_table() { info.kind().level() } else { None };
     let done = match level {
-        Some(level) => change(m, pending, dom, owner, (table, level, slot), alleged, keep_ad),
-        None => write_plain(m, pending, dom, table, slot, alleged),
+        Some(level) => change(m, mm, owner, (table, level, slot), alleged, keep_ad),
+        None => write_plain(m, mm, table, slot, alleged),
     };
     frame::put_ref(m, table);
     done
@@ -40,8 +30,7 @@ pub fn update(
 /// Changes an entry of a validated table.
 fn change(
     m: &impl Machine,
-    pending: &mut Pending,
-    dom: DomId,
+    mm: &mut Mm,
     owner: DomId,
     (table, level, slot): (Mfn, Level, Slot),
     alleged: u64,
@@ -54,9 +43,9 @@ fn change(
     let mut old = m.read_entry(table, slot);
     let (entry, taken) = match checked {
         Checked::Absent(entry) => (entry, None),
-        Checked::Present { entry, to } if holds_the_same(level, old, entry) && owner == dom => (entry, Some((to, false))),
+        Checked::Present { entry, to } if holds_the_same(level, old, entry) && owner == mm.dom() => (entry, Some((to, false))),
         Checked::Present { entry, to } => {
-            take(m, pending, dom, owner, level, entry, to)?;
+            take(m, mm, owner, level, entry, to)?;
             (entry, Some((to, true)))
         }
     };
@@ -65,7 +54,7 @@ fn change(
         match m.cmpxchg_entry(table, slot, old, entry | kept) {
             Ok(()) => {
                 if !matches!(taken, Some((_, false))) {
-                    release(m, pending, level, old, slot);
+                    release(m, mm, level, old, slot);
                 }
                 return Ok(());
             }
@@ -75,7 +64,7 @@ fn change(
         }
     }
     if let Some((to, true)) = taken {
-        give(m, pending, level, entry, to);
+        give(m, mm, level, entry, to);
     }
     Err(FrameError::Busy)
 }
@@ -89,12 +78,12 @@ fn holds_the_same(level: Level, old: u64, new: u64) -> bool {
 }
 
 /// Writes eight bytes of a frame that is not a table.
-fn write_plain(m: &impl Machine, pending: &mut Pending, dom: DomId, mfn: Mfn, slot: Slot, value: u64) -> Result<(), FrameError> {
+fn write_plain(m: &impl Machine, mm: &mut Mm, mfn: Mfn, slot: Slot, value: u64) -> Result<(), FrameError> {
     if m.frame(mfn).is_some_and(frame::FrameInfo::is_partial) {
-        frame::defer(m, pending, mfn);
+        frame::defer(m, mm, mfn);
         return Err(FrameError::Preempted);
     }
-    frame::get_typed(m, mfn, dom, FrameKind::Writable)?;
+    frame::get_typed(m, mfn, mm.dom(), FrameKind::Writable)?;
     let mut old = m.read_entry(mfn, slot);
     let mut done = Err(FrameError::Busy);
     for _ in 0..ATTEMPTS {

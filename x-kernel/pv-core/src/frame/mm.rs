@@ -1,4 +1,5 @@
-//! Page tables that are not in use any more and still hold counts of what they point to.
+//! A domain's page tables: whose they are, and which are not in use any more but still hold counts of what they point
+//! to.
 //!
 //! Undoing a table can free another, up to all of a domain's memory, so it is never done in one go: a table whose last
 //! use ends goes on a list, and [`settle`] works the list off, entry by entry, stopping when it is asked to. There is
@@ -6,24 +7,30 @@
 //! that between two of them it is empty or the caller is going to come back.
 
 use super::info::TypeWord;
-use super::{FrameError, Machine, Mfn, put_ref};
+use super::{DomId, FrameError, Machine, Mfn, put_ref};
 use crate::pt::{self, Slot};
 
-/// The tables of one domain that are to be undone. The caller keeps it under the domain's mm lock.
-#[derive(Debug, Default)]
-pub struct Pending {
-    /// First frame of the list, plus one.
+/// The page tables of one domain. The caller keeps it under the domain's mm lock.
+#[derive(Debug)]
+pub struct Mm {
+    dom: DomId,
+    /// First frame of the list of tables that are to be undone, plus one.
     head: u64,
 }
 
-impl Pending {
-    /// An empty list.
-    pub const fn new() -> Self {
-        Self { head: 0 }
+impl Mm {
+    /// Those of `dom`, which has none yet.
+    pub const fn new(dom: DomId) -> Self {
+        Self { dom, head: 0 }
+    }
+
+    /// The domain.
+    pub const fn dom(&self) -> DomId {
+        self.dom
     }
 
     /// Whether nothing is to be undone.
-    pub fn is_empty(&self) -> bool {
+    pub const fn is_settled(&self) -> bool {
         self.head == 0
     }
 
@@ -33,37 +40,37 @@ impl Pending {
 }
 
 /// Puts a table that is parked (PARTIAL, count 0) on the list.
-pub(crate) fn defer(m: &impl Machine, pending: &mut Pending, mfn: Mfn) {
+pub(crate) fn defer(m: &impl Machine, mm: &mut Mm, mfn: Mfn) {
     let Some(info) = m.frame(mfn) else { return };
     let word = info.load();
     if word.pending() {
         return;
     }
     info.store(TypeWord::parked(word.kind(), true));
-    info.set_next(pending.head);
-    pending.head = mfn.raw().saturating_add(1);
+    info.set_next(mm.head);
+    mm.head = mfn.raw().saturating_add(1);
 }
 
 /// Undoes what is pending.
 ///
 /// # Errors
 /// [`FrameError::Preempted`] when it was asked to stop with some left.
-pub fn settle(m: &impl Machine, pending: &mut Pending) -> Result<(), FrameError> {
-    while let Some(mfn) = pending.first() {
+pub fn settle(m: &impl Machine, mm: &mut Mm) -> Result<(), FrameError> {
+    while let Some(mfn) = mm.first() {
         let Some(info) = m.frame(mfn) else { return Ok(()) };
         let Some(level) = info.load().kind().level() else { return Ok(()) };
         // Taken off first: undoing an entry may put tables in front of it.
-        pending.head = info.next();
+        mm.head = info.next();
         let mut left = info.progress();
         let start = left;
         while let Some(slot) = left.checked_sub(1).and_then(Slot::new) {
             if left < start && left % 64 == 0 && m.preempt() {
                 info.set_progress(left);
-                info.set_next(pending.head);
-                pending.head = mfn.raw().saturating_add(1);
+                info.set_next(mm.head);
+                mm.head = mfn.raw().saturating_add(1);
                 return Err(FrameError::Preempted);
             }
-            pt::release(m, pending, level, m.read_entry(mfn, slot), slot);
+            pt::release(m, mm, level, m.read_entry(mfn, slot), slot);
             left = slot.number();
         }
         if level == super::Level::L4 {
