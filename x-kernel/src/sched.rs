@@ -343,6 +343,7 @@ pub fn exit_to_guest(regs: &mut GuestRegs) -> bool {
 fn deliver(regs: &mut GuestRegs, vcpu: &Arc<Vcpu>, domain: &Arc<Domain>) {
     let mut state = vcpu.state.lock();
     let state: &mut VcpuState = &mut state;
+    state.see_mode(regs.rsp);
     if core::mem::take(&mut state.failsafe_pending) {
         traps::failsafe(regs, vcpu, domain, state);
     }

@@ -7,7 +7,7 @@ use ptk::check::{equal, holds};
 use ptk::memory::{self, PAGE, RO, RW};
 use ptk::table::{pin, unpin};
 use ptk::trap::fault_of;
-use ptk::{call, hypercall, instr};
+use ptk::{call, hypercall, instr, start, xmode};
 use xen_abi::domid::DOMID_SELF;
 use xen_abi::hypercall::{__HYPERVISOR_memory_op, __HYPERVISOR_set_gdt};
 use xen_abi::memory::{XENMEM_decrease_reservation, XENMEM_populate_physmap, XenMemoryReservation};
@@ -19,11 +19,16 @@ const FORBIDDEN_DESCRIPTOR: u64 = 0x00af_9a00_0000_ffff;
 /// A page that the TLB knows as writable. It is written to last here.
 fn writable() -> u64 {
     let va = memory::page();
+    memory::unprotect(va);
     instr::store64(va, 0);
     va
 }
 
 fn main() {
+    if start::option("xmode") == Some(1) {
+        // The same with global pages: written again, a kernel's are.
+        equal("X-mode is on", xmode::enable(), 0);
+    }
     for _ in 0..100 {
         page_table();
     }

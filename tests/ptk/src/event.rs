@@ -34,6 +34,11 @@ pub fn upcalls() -> u64 {
     UPCALLS.load(Ordering::Relaxed)
 }
 
+/// Where they are counted.
+pub fn upcalls_at() -> u64 {
+    UPCALLS.as_ptr() as u64
+}
+
 /// Lets upcalls in, or keeps them out.
 pub fn mask_upcalls(mask: bool) {
     memory::set_vcpu_info_byte(vcpu_info_offset::UPCALL_MASK, u8::from(mask));

@@ -26,6 +26,7 @@ pub mod start;
 pub mod table;
 pub mod trap;
 pub mod user;
+pub mod xmode;
 
 pub use check::finish;
 pub use hypercall::{call, hypercall};

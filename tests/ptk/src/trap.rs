@@ -40,6 +40,12 @@ pub struct Fault {
     pub rip: u64,
     /// For a page fault, the address.
     pub cr2: u64,
+    /// The code selector.
+    pub cs: u64,
+    /// The stack pointer.
+    pub rsp: u64,
+    /// Where the frame was pushed.
+    pub frame: u64,
 }
 
 // The hypervisor pushes ss, rsp, rflags, cs, rip, the error code if there is one, r11, rcx.
@@ -120,7 +126,7 @@ unsafe extern "C" {
 /// The stack to go back to.
 static TRY_RSP: AtomicU64 = AtomicU64::new(0);
 static TRYING: AtomicBool = AtomicBool::new(false);
-static CAUGHT: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+static CAUGHT: [AtomicU64; 7] = [const { AtomicU64::new(0) }; 7];
 /// Exceptions taken since the start, by number.
 static TAKEN: [AtomicU32; 260] = [const { AtomicU32::new(0) }; 260];
 
@@ -163,7 +169,9 @@ extern "C" fn handler(frame: &mut Frame) {
         println!("VERDICT ERROR");
         check::power_off();
     }
-    for (place, value) in CAUGHT.iter().zip([frame.vector, frame.error, frame.rip, cr2]) {
+    for (place, value) in
+        CAUGHT.iter().zip([frame.vector, frame.error, frame.rip, cr2, frame.cs, frame.rsp, core::ptr::from_ref(frame) as u64])
+    {
         place.store(value, Ordering::Relaxed);
     }
     // Back to the kernel, wherever it came from: a code selector of ring 3 would mean a process.
@@ -188,8 +196,8 @@ pub fn catch<F: FnOnce()>(f: F) -> Option<Fault> {
     // SAFETY: `run` is given what it expects; a fault in it comes back here as 1, with all saved registers as before.
     let caught = unsafe { ptk_try(run::<F>, core::ptr::from_mut(&mut slot).cast()) } == 1;
     TRYING.store(false, Ordering::Relaxed);
-    let [vector, error, rip, cr2] = [0, 1, 2, 3].map(|n: usize| CAUGHT[n].load(Ordering::Relaxed));
-    caught.then_some(Fault { vector, error, rip, cr2 })
+    let [vector, error, rip, cr2, cs, rsp, frame] = CAUGHT.each_ref().map(|place| place.load(Ordering::Relaxed));
+    caught.then_some(Fault { vector, error, rip, cr2, cs, rsp, frame })
 }
 
 /// The number and error code of the exception that ends `f`.

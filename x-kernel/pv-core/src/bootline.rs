@@ -127,6 +127,15 @@ fn size(text: &str) -> Option<u64> {
     number(text.get(..digits)?)?.checked_mul(1u64.checked_shl(shift)?)
 }
 
+/// `on` or `off`.
+fn switch(text: &str) -> Option<bool> {
+    match text {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    }
+}
+
 /// A decimal number without sign.
 fn number(text: &str) -> Option<u64> {
     (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
@@ -200,6 +209,8 @@ pub struct DomainLine<'a> {
     pub vcpus: Option<u32>,
     /// `max-vcpus=`: vCPUs that there may be
     pub max_vcpus: Option<u32>,
+    /// `xmode=on|off`: whether the guest may switch X-mode on
+    pub xmode: Option<bool>,
     /// The guest's own command line
     pub cmdline: &'a str,
 }
@@ -279,6 +290,7 @@ fn domain_option<'a>(found: &mut DomainLine<'a>, word: &'a str) -> Result<(), Li
         "mem" => found.mem.replace(size(value).filter(|&bytes| bytes != 0).ok_or(bad)?).is_none(),
         "weight" => found.weight.replace(ranged(65_535)?).is_none(),
         "vcpus" => found.vcpus.replace(ranged(8192)?).is_none(),
+        "xmode" => found.xmode.replace(switch(value).ok_or(bad)?).is_none(),
         "max-vcpus" => found.max_vcpus.replace(ranged(8192)?).is_none(),
         _ => return Err(LineError::UnknownOption(word)),
     };
@@ -404,13 +416,14 @@ mod tests {
 
     #[test]
     fn a_domain_line() {
-        let line = "xk:domain name=web-1 mem=128M weight=512 vcpus=2 max-vcpus=4 -- root=/dev/xvda  quiet -- x";
+        let line = "xk:domain name=web-1 mem=128M weight=512 vcpus=2 max-vcpus=4 xmode=off -- root=/dev/xvda  quiet -- x";
         let expected = DomainLine {
             name: Some("web-1"),
             mem: Some(128 << 20),
             weight: Some(512),
             vcpus: Some(2),
             max_vcpus: Some(4),
+            xmode: Some(false),
             cmdline: "root=/dev/xvda  quiet -- x",
         };
         assert_eq!(module(line), Ok(ModuleLine::Domain(expected)));

@@ -57,6 +57,8 @@ pub struct Domain {
     pub name: ArrayString<32>,
     /// The first domain: SIF_INITDOMAIN and `console_io`.
     pub initial: bool,
+    /// Whether its guest may switch X-mode on.
+    pub xmode: bool,
     /// The most frames that it may own.
     pub max_pages: AtomicU64,
     /// The frames that it owns.
@@ -111,6 +113,8 @@ pub struct NewDomain {
     pub name: ArrayString<32>,
     /// See [`Domain::initial`].
     pub initial: bool,
+    /// See [`Domain::xmode`].
+    pub xmode: bool,
     /// See [`Domain::max_pages`].
     pub max_pages: u64,
     /// See [`Domain::weight`].
@@ -134,6 +138,7 @@ impl Domain {
             id: new.id,
             name: new.name,
             initial: new.initial,
+            xmode: new.xmode,
             max_pages: AtomicU64::new(new.max_pages),
             pages: AtomicU64::new(0),
             mm: SpinLock::new(Mm::new(new.id)),

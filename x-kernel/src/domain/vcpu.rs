@@ -58,6 +58,13 @@ pub struct Segments {
     pub gs_base_user: u64,
 }
 
+/// What a vCPU in X-mode has set up.
+#[derive(Clone, Copy, Debug)]
+pub struct XMode {
+    /// Address of the word that holds the kernel stack.
+    pub kernel_sp_at: u64,
+}
+
 /// What only the running CPU, or the holder of the lock, may touch.
 pub struct VcpuState {
     /// The registers, while the vCPU does not run.
@@ -68,7 +75,9 @@ pub struct VcpuState {
     pub kernel_root: Option<Mfn>,
     /// Root of the processes' page table.
     pub user_root: Option<Mfn>,
-    /// Stack that an entry from user mode starts on.
+    /// X-mode, if it is on: one page table and one GS base for kernel and processes, told apart by the stack pointer.
+    pub xmode: Option<XMode>,
+    /// Stack that an entry from user mode starts on, unless X-mode is on.
     pub kernel_sp: u64,
     /// Its segment, kept because the ABI has it.
     pub kernel_ss: u64,
@@ -199,6 +208,7 @@ impl VcpuState {
             in_kernel: true,
             kernel_root: None,
             user_root: None,
+            xmode: None,
             kernel_sp: 0,
             kernel_ss: 0,
             traps,
@@ -232,7 +242,19 @@ impl VcpuState {
 
     /// The root that belongs in CR3 now.
     pub fn root(&self) -> Option<Mfn> {
-        if self.in_kernel { self.kernel_root } else { self.user_root }
+        if self.has_kernel_tables() { self.kernel_root } else { self.user_root }
+    }
+
+    /// Whether the kernel's page table and GS base are loaded while it runs: in X-mode they always are.
+    pub fn has_kernel_tables(&self) -> bool {
+        self.in_kernel || self.xmode.is_some()
+    }
+
+    /// In X-mode, tells by the stack pointer who runs: the kernel has the upper half.
+    pub fn see_mode(&mut self, rsp: u64) {
+        if self.xmode.is_some() {
+            self.in_kernel = rsp >> 63 != 0;
+        }
     }
 }
 

@@ -14,8 +14,8 @@ use crate::arch::x86_64::context;
 use crate::arch::x86_64::entry::regs::rflags;
 use crate::arch::x86_64::entry::{GUEST_CS, GUEST_SS, GuestRegs};
 use crate::domain::Domain;
-use crate::domain::vcpu::{Callback, Vcpu, VcpuState};
-use crate::mm::guest_access;
+use crate::domain::vcpu::{Callback, Vcpu, VcpuState, XMode};
+use crate::mm::guest_access::{self, GuestPtr};
 use crate::trace;
 
 /// A way into the guest kernel.
@@ -31,7 +31,17 @@ fn enter(regs: &mut GuestRegs, vcpu: &Vcpu, domain: &Arc<Domain>, state: &mut Vc
     if !from_kernel {
         context::to_kernel_mode(domain, state);
     }
-    let stack = if from_kernel { regs.rsp } else { state.kernel_sp };
+    let stack = match state.xmode {
+        _ if from_kernel => regs.rsp,
+        None => state.kernel_sp,
+        Some(XMode { kernel_sp_at }) => match GuestPtr::<u64>::new(kernel_sp_at).read() {
+            Ok(sp) => sp,
+            Err(_) => {
+                domain.crash(format_args!("the word at {kernel_sp_at:#x} for its kernel stack cannot be read"));
+                return false;
+            }
+        },
+    };
     let masked = vcpu_info::upcall_mask(vcpu);
     let cs = (regs.cs & if from_kernel { 0xfffc } else { 0xffff }) | u64::from(masked) << 32;
     let iopl = if domain.has_assist(VMASST_TYPE_architectural_iopl) { u64::from(state.iopl & 3) << 12 } else { 0 };

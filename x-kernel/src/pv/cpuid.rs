@@ -3,6 +3,8 @@
 
 use core::arch::x86_64::__cpuid_count;
 
+use xen_abi::xmode::{XMODE_CPUID, XMODE_CPUID_SIGNATURE, XMODE_CPUID_VERSION, XMODE_VERSION};
+
 use super::emulate::cr4;
 use crate::arch::x86_64::{context, fpu};
 use crate::domain::vcpu::{Vcpu, VcpuState};
@@ -51,6 +53,9 @@ const HIDE_E1D: u32 = 1 << 3 | 1 << 7 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 
 pub fn guest(vcpu: &Vcpu, state: &VcpuState, leaf: u32, sub: u32) -> [u32; 4] {
     if (HYPERVISOR..HYPERVISOR + 0x100).contains(&leaf) {
         return hypervisor(leaf);
+    }
+    if (XMODE_CPUID..XMODE_CPUID + 0x100).contains(&leaf) {
+        return if vcpu.domain().is_some_and(|d| d.xmode) { xmode(leaf) } else { [0; 4] };
     }
     let max = __cpuid_count(leaf & 0x8000_0000, 0).eax;
     if leaf > max {
@@ -126,6 +131,16 @@ fn hypervisor(leaf: u32) -> [u32; 4] {
         0 => [HYPERVISOR + 2, u32::from_le_bytes(*b"XenV"), u32::from_le_bytes(*b"MMXe"), u32::from_le_bytes(*b"nVMM")],
         1 => [VERSION, 0, 0, 0],
         2 => [1, HYPERVISOR, PRESERVE_AD, 0],
+        _ => [0; 4],
+    }
+}
+
+/// Our own leaves.
+fn xmode(leaf: u32) -> [u32; 4] {
+    let name = |part: usize| XMODE_CPUID_SIGNATURE.as_chunks().0.get(part).map_or(0, |&bytes| u32::from_le_bytes(bytes));
+    match leaf {
+        XMODE_CPUID => [XMODE_CPUID_VERSION, name(0), name(1), name(2)],
+        XMODE_CPUID_VERSION => [XMODE_VERSION, 0, 0, 0],
         _ => [0; 4],
     }
 }

@@ -8,7 +8,9 @@ use alloc::sync::Arc;
 
 use xen_abi::errno::Errno;
 
-use super::{callback, console, descriptor, evtchn, grant, iret, memory, misc, mmu, mmuext, multicall, sched_op, timer, vcpu_op, version};
+use super::{
+    callback, console, descriptor, evtchn, grant, iret, memory, misc, mmu, mmuext, multicall, sched_op, timer, vcpu_op, version, xmode,
+};
 use crate::arch::x86_64::entry::GuestRegs;
 use crate::domain::Domain;
 use crate::domain::vcpu::{Vcpu, VcpuState};
@@ -118,6 +120,7 @@ hypercalls! {
     30, callback::callback_op;
     32, evtchn::event_channel_op;
     33, misc::physdev_op;
+    55, xmode::arch_7;
 }
 
 /// Runs hypercall `nr`: counts it, traces it, finds its handler.
@@ -136,6 +139,7 @@ pub fn from_guest(regs: &mut GuestRegs) {
     let Some(domain) = vcpu.domain() else { return };
     domain.counters.crossings.bump();
     let mut state = vcpu.state.lock();
+    state.see_mode(regs.rsp);
     if !state.in_kernel {
         domain.counters.syscalls_trap.bump();
         super::bounce::syscall(regs, &vcpu, &domain, &mut state);

@@ -2,7 +2,8 @@
 //!
 //! The frame lies on the guest kernel's stack: rax, r11, rcx, flags, rip, cs, rflags, rsp, ss
 //! (`struct iret_context`, xen/arch-x86/xen-x86_64.h). Every field is sanitised, not trusted: what the CPU
-//! still refuses becomes a failsafe callback.
+//! still refuses becomes a failsafe callback. In X-mode a return to a process needs no call, and this one tells by the
+//! stack pointer where it goes.
 
 use xen_abi::arch_x86::{IretContext, VGCF_in_syscall};
 use xen_abi::errno::Errno;
@@ -26,7 +27,7 @@ pub fn iret(cx: &mut HcCx<'_>, _: &mut Args) -> HcResult {
         cx.domain.crash(format_args!("iret frame at {:#x} cannot be read", cx.regs.rsp));
         return Ok(Outcome::NewFrame);
     };
-    if frame.cs & 3 == 3 {
+    if cx.state.xmode.is_none() && frame.cs & 3 == 3 {
         if cx.state.user_root.is_none() {
             cx.domain.crash(format_args!("iret to user mode without a user page table"));
             return Ok(Outcome::NewFrame);
@@ -48,6 +49,7 @@ pub fn iret(cx: &mut HcCx<'_>, _: &mut Args) -> HcResult {
     } else {
         regs.vector = VECTOR_SYSCALL;
     }
+    cx.state.see_mode(frame.rsp);
     vcpu_info::set_upcall_mask(cx.vcpu, u8::from(frame.rflags & rflags::IF == 0));
     Ok(Outcome::NewFrame)
 }

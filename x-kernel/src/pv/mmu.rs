@@ -197,12 +197,13 @@ fn update_va(cx: &mut HcCx<'_>, args: &mut Args, owner: DomId) -> HcResult {
     }
     done?;
     cx.domain.counters.pt_entries_updated.bump();
-    flush_asked(cx.domain, va, flags)?;
+    flush_asked(cx, va, flags)?;
     Ok(Outcome::Done(0))
 }
 
 /// The flush that the flags of an update_va_mapping ask for. `va` is a guest address here (XSA-279).
-fn flush_asked(domain: &Domain, va: u64, flags: u64) -> Result<(), Errno> {
+fn flush_asked(cx: &HcCx<'_>, va: u64, flags: u64) -> Result<(), Errno> {
+    let (domain, everything) = (cx.domain, everything(cx.state));
     let kind = flags & UVMF_FLUSHTYPE_MASK;
     if kind == 0 {
         return Ok(());
@@ -214,14 +215,20 @@ fn flush_asked(domain: &Domain, va: u64, flags: u64) -> Result<(), Errno> {
     // The rest of the flags is a pointer to a mask of vCPUs, UVMF_ALL, or nothing for this vCPU alone.
     match flags & !UVMF_FLUSHTYPE_MASK {
         0 if kind == UVMF_INVLPG => tlb::flush_page(va),
-        0 => tlb::flush_local(),
-        UVMF_ALL => tlb::flush_mask(domain.dirty_mask(), Scope::NonGlobal),
+        // What is asked for an address of the kernel's concerns its global pages.
+        0 => tlb::flush_local_scope(if va >> 63 != 0 { everything } else { Scope::NonGlobal }),
+        UVMF_ALL => tlb::flush_mask(domain.dirty_mask(), everything),
         mask => {
             GuestPtr::<u64>::new(mask).read()?;
-            tlb::flush_mask(domain.dirty_mask(), Scope::NonGlobal);
+            tlb::flush_mask(domain.dirty_mask(), everything);
         }
     }
     Ok(())
+}
+
+/// What a flush of everything concerns: global pages too, if the guest has any.
+pub fn everything(state: &VcpuState) -> Scope {
+    if state.xmode.is_some() { Scope::Global } else { Scope::NonGlobal }
 }
 
 /// Drops a reference to a frame.
@@ -297,7 +304,8 @@ pub fn new_base(domain: &Arc<Domain>, state: &mut VcpuState, mfn: u64) -> Result
 /// # Errors
 /// As [`pin`].
 pub fn new_user_base(domain: &Arc<Domain>, state: &mut VcpuState, mfn: u64) -> Result<(), Errno> {
-    let root = if mfn == 0 { None } else { Some(Mfn::new(mfn).ok_or(Errno::EINVAL)?) };
+    // One page table is all that there is in X-mode.
+    let root = if mfn == 0 || state.xmode.is_some() { None } else { Some(Mfn::new(mfn).ok_or(Errno::EINVAL)?) };
     if state.user_root == root {
         return Ok(());
     }

@@ -96,9 +96,9 @@ fn one(cx: &mut HcCx<'_>, op: &MmuextOp) -> Result<(), Errno> {
         MMUEXT_TLB_FLUSH_MULTI | MMUEXT_INVLPG_MULTI => {
             // The mask is read to tell a bad pointer; every CPU that may hold the domain's entries is flushed.
             GuestPtr::<u64>::new(op.vcpumask()).read()?;
-            flush_all(domain, op)
+            flush_all(cx, op)
         }
-        MMUEXT_TLB_FLUSH_ALL | MMUEXT_INVLPG_ALL => flush_all(domain, op),
+        MMUEXT_TLB_FLUSH_ALL | MMUEXT_INVLPG_ALL => flush_all(cx, op),
         // A domain without devices has no reason to write back caches; the reference refuses it then, too.
         MMUEXT_FLUSH_CACHE | MMUEXT_FLUSH_CACHE_GLOBAL => Err(Errno::EACCES),
         MMUEXT_SET_LDT => descriptor::set_ldt(domain, cx.vcpu, cx.state, op.linear_addr(), u64::from(op.nr_ents())),
@@ -129,12 +129,15 @@ fn with_writable(domain: &Arc<Domain>, mfn: Mfn, f: impl FnOnce(FrameWindow) -> 
 }
 
 /// Flushes on every CPU that may hold translations of the domain.
-fn flush_all(domain: &Domain, op: &MmuextOp) -> Result<(), Errno> {
+fn flush_all(cx: &HcCx<'_>, op: &MmuextOp) -> Result<(), Errno> {
+    let domain = cx.domain;
     domain.counters.flushes_asked.bump();
     let one_page = matches!(op.cmd, MMUEXT_INVLPG_ALL | MMUEXT_INVLPG_MULTI);
     if one_page && !is_guest_address(op.linear_addr()) {
         return Ok(());
     }
-    tlb::flush_mask(domain.dirty_mask(), Scope::NonGlobal);
+    // Named CPUs are told of processes' pages only; a page is gone whatever it was.
+    let scope = if op.cmd == MMUEXT_TLB_FLUSH_MULTI { Scope::NonGlobal } else { mmu::everything(cx.state) };
+    tlb::flush_mask(domain.dirty_mask(), scope);
     Ok(())
 }

@@ -26,3 +26,4 @@ pub mod vcpu_context;
 pub mod vcpu_info;
 pub mod vcpu_op;
 pub mod version;
+mod xmode;

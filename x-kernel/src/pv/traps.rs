@@ -42,6 +42,7 @@ pub fn from_guest(regs: &mut GuestRegs) {
     let cr2 = if vector == Ok(14) { context::read_cr2() } else { 0 };
     let mut state = vcpu.state.lock();
     let state = &mut *state;
+    state.see_mode(regs.rsp);
     match vector {
         Ok(1) => {
             let dr6 = context::take_dr6();
@@ -159,6 +160,7 @@ pub fn failed_return(regs: &mut GuestRegs) {
     let Some(vcpu) = percpu::this().current() else { return };
     let Some(domain) = vcpu.domain() else { return };
     let mut state = vcpu.state.lock();
+    state.see_mode(regs.rsp);
     failsafe(regs, &vcpu, &domain, &mut state);
 }
 

@@ -9,7 +9,7 @@
 //! nothing. A C `union` becomes the words it occupies, with methods that name the readings. A guest pointer
 //! (`XEN_GUEST_HANDLE`) is a `u64`.
 //!
-//! Left out: 32-bit and HVM guests, and the toolstack's interfaces (`domctl`, `sysctl`).
+//! Left out: 32-bit and HVM guests, and the toolstack's interfaces (`domctl`, `sysctl`). Added: [`xmode`], which is our own.
 //! `tests/c_abi` compares every size, offset and constant with the C headers.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -56,3 +56,4 @@ pub mod start_info;
 pub mod vcpu;
 pub mod version;
 pub mod xenstore;
+pub mod xmode;

@@ -21,6 +21,7 @@ const OPERATIONS: &[&str] = &[
     "CONSOLEIO_",
     "PHYSDEVOP_",
     "XENPF_",
+    "XMODEOP_",
 ];
 
 /// Of those, no operations.

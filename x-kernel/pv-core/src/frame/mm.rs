@@ -8,12 +8,13 @@
 
 use super::info::TypeWord;
 use super::{DomId, FrameError, Machine, Mfn, put_ref};
-use crate::pt::{self, Slot};
+use crate::pt::{self, KernelPages, Slot};
 
 /// The page tables of one domain. The caller keeps it under the domain's mm lock.
 #[derive(Debug)]
 pub struct Mm {
     dom: DomId,
+    kernel_pages: KernelPages,
     /// First frame of the list of tables that are to be undone, plus one.
     head: u64,
 }
@@ -21,12 +22,22 @@ pub struct Mm {
 impl Mm {
     /// Those of `dom`, which has none yet.
     pub const fn new(dom: DomId) -> Self {
-        Self { dom, head: 0 }
+        Self { dom, kernel_pages: KernelPages::Local, head: 0 }
     }
 
     /// The domain.
     pub const fn dom(&self) -> DomId {
         self.dom
+    }
+
+    /// Whether its kernel's pages are global.
+    pub const fn kernel_pages(&self) -> KernelPages {
+        self.kernel_pages
+    }
+
+    /// Says so for entries that are written from now on.
+    pub const fn set_kernel_pages(&mut self, kernel_pages: KernelPages) {
+        self.kernel_pages = kernel_pages;
     }
 
     /// Whether nothing is to be undone.

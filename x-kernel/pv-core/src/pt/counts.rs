@@ -27,7 +27,7 @@ pub(crate) fn adopt(m: &impl Machine, mm: &mut Mm, level: Level, table: Mfn, slo
         return Ok(());
     }
     let found = m.read_entry(table, slot);
-    let Checked::Present { entry, to } = check(level, found)? else { return Ok(()) };
+    let Checked::Present { entry, to } = check(level, found, mm.kernel_pages())? else { return Ok(()) };
     take(m, mm, mm.dom(), level, entry, to)?;
     if entry != found && m.cmpxchg_entry(table, slot, found, entry).is_err() {
         give(m, mm, level, entry, to);

@@ -80,15 +80,25 @@ pub(super) enum Checked {
     Present { entry: u64, to: Mfn },
 }
 
+/// Whether the pages of a guest's kernel outlive a load of CR3 in the TLB.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum KernelPages {
+    /// No page does: kernel and processes have page tables of their own.
+    #[default]
+    Local,
+    /// They do, and those of processes do not: all are in one page table, whose lower half changes with the process.
+    Global,
+}
+
 /// Decides about an alleged entry of a table of `level`. Looks at its bits only.
 ///
-/// Every page of a PV guest is a user page to the CPU, and none is global: its kernel runs in ring 3, and the mark that
-/// it was meant for the kernel is ours. Cache attributes other than write-back are taken out: the memory is RAM, and
+/// Every page of a PV guest is a user page to the CPU: its kernel runs in ring 3, and the mark that it was meant for the
+/// kernel is ours. Which pages are global is not the guest's choice: `kernel` says. Cache attributes other than write-back are taken out: the memory is RAM, and
 /// what we read of it must be what the guest wrote (XSA-402).
 ///
 /// # Errors
 /// [`FrameError::BadEntry`] for a large page (XSA-148), or a bit that is reserved at this level.
-pub(super) fn check(level: Level, alleged: u64) -> Result<Checked, FrameError> {
+pub(super) fn check(level: Level, alleged: u64, kernel: KernelPages) -> Result<Checked, FrameError> {
     use bits::{CACHE_DISABLE, GLOBAL, GUEST_KERNEL, LARGE, PRESENT, USER, WRITE_THROUGH};
     if alleged & PRESENT == 0 {
         return Ok(Checked::Absent(alleged));
@@ -98,7 +108,8 @@ pub(super) fn check(level: Level, alleged: u64) -> Result<Checked, FrameError> {
     let entry = match level {
         Level::L1 => {
             let cached = plain & !LARGE;
-            if cached & USER == 0 { cached | USER | GUEST_KERNEL } else { cached }
+            let entry = if cached & USER == 0 { cached | USER | GUEST_KERNEL } else { cached };
+            if kernel == KernelPages::Global && entry & GUEST_KERNEL != 0 { entry | GLOBAL } else { entry }
         }
         Level::L2 | Level::L3 | Level::L4 => {
             if plain & LARGE != 0 {
@@ -108,4 +119,41 @@ pub(super) fn check(level: Level, alleged: u64) -> Result<Checked, FrameError> {
         }
     };
     Ok(Checked::Present { entry, to })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEVELS: [Level; 4] = [Level::L1, Level::L2, Level::L3, Level::L4];
+
+    /// Every combination of the flag bits, at every level.
+    #[test]
+    fn global_is_what_a_kernel_has_and_a_guest_has_no_say() {
+        for (level, low) in LEVELS.into_iter().flat_map(|level| (0..0x1000u64).map(move |low| (level, low))) {
+            for alleged in [0x5000 | low, 0x5000 | low | bits::GUEST_KERNEL] {
+                let global = |kernel| match check(level, alleged, kernel) {
+                    Ok(Checked::Present { entry, .. }) => Some(entry & bits::GLOBAL != 0),
+                    _ => None,
+                };
+                assert_ne!(global(KernelPages::Local), Some(true), "{level:?} {alleged:#x}");
+                let kernels = level == Level::L1 && (alleged & bits::USER == 0 || alleged & bits::GUEST_KERNEL != 0);
+                if let Some(global) = global(KernelPages::Global) {
+                    assert_eq!(global, kernels, "{level:?} {alleged:#x}");
+                }
+            }
+        }
+    }
+
+    /// What was decided once stays: a guest reads an entry, changes a bit, and writes it back.
+    #[test]
+    fn a_checked_entry_is_checked_as_itself() {
+        for kernel in [KernelPages::Local, KernelPages::Global] {
+            for (level, low) in LEVELS.into_iter().flat_map(|level| (0..0x1000u64).map(move |low| (level, low))) {
+                if let Ok(Checked::Present { entry, to }) = check(level, 0x5000 | low, kernel) {
+                    assert_eq!(check(level, entry, kernel), Ok(Checked::Present { entry, to }));
+                }
+            }
+        }
+    }
 }

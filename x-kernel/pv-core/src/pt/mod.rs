@@ -13,7 +13,7 @@ mod tests;
 mod update;
 
 pub use counts::each_held;
-pub use entry::{Slot, bits, target};
+pub use entry::{KernelPages, Slot, bits, target};
 pub use update::update;
 
 pub(crate) use counts::{adopt, release};
@@ -21,7 +21,7 @@ pub(crate) use counts::{adopt, release};
 /// What the bits of a present entry become, for tests.
 #[cfg(all(test, not(loom)))]
 fn check_for_tests(level: crate::frame::Level, entry: u64) -> Result<u64, crate::frame::FrameError> {
-    match entry::check(level, entry)? {
+    match entry::check(level, entry, KernelPages::Local)? {
         entry::Checked::Present { entry, .. } | entry::Checked::Absent(entry) => Ok(entry),
     }
 }

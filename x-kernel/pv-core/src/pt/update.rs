@@ -39,7 +39,7 @@ fn change(
     if level == Level::L4 && slot.is_hypervisor() {
         return Err(FrameError::BadEntry(alleged));
     }
-    let checked = check(level, alleged)?;
+    let checked = check(level, alleged, mm.kernel_pages())?;
     let mut old = m.read_entry(table, slot);
     let (entry, taken) = match checked {
         Checked::Absent(entry) => (entry, None),

@@ -146,9 +146,7 @@ pub fn to_kernel_mode(domain: &Domain, state: &mut VcpuState) {
         return;
     }
     state.in_kernel = true;
-    domain.counters.mode_switches.bump();
-    swapgs();
-    load_guest_root(domain, state);
+    switch_tables(domain, state);
 }
 
 /// From kernel to user mode. The caller has seen a user root.
@@ -157,23 +155,32 @@ pub fn to_user_mode(domain: &Domain, state: &mut VcpuState) {
         return;
     }
     state.in_kernel = false;
-    domain.counters.mode_switches.bump();
-    swapgs();
-    load_guest_root(domain, state);
+    switch_tables(domain, state);
+}
+
+/// Loads what belongs to the mode that has just been entered, where the modes differ.
+fn switch_tables(domain: &Domain, state: &VcpuState) {
+    if state.xmode.is_none() {
+        domain.counters.mode_switches.bump();
+        swapgs();
+        load_guest_root(domain, state);
+    }
 }
 
 /// Reads the segment bases of the running vCPU into its state: user code may have changed them by `wrfsbase`.
 pub fn save_bases(state: &mut VcpuState) {
+    let kernel_active = state.has_kernel_tables();
     let s = &mut state.segments;
     s.fs_base = msr::read(FS_BASE);
     let (active, inactive) = (msr::read(GS_BASE), msr::read(KERNEL_GS_BASE));
-    (s.gs_base_kernel, s.gs_base_user) = if state.in_kernel { (active, inactive) } else { (inactive, active) };
+    (s.gs_base_kernel, s.gs_base_user) = if kernel_active { (active, inactive) } else { (inactive, active) };
 }
 
 /// Loads the segment bases of the running vCPU. They are canonical: checked where guests set them.
 pub fn load_bases(state: &VcpuState) {
     let s = &state.segments;
-    let (active, inactive) = if state.in_kernel { (s.gs_base_kernel, s.gs_base_user) } else { (s.gs_base_user, s.gs_base_kernel) };
+    let (active, inactive) =
+        if state.has_kernel_tables() { (s.gs_base_kernel, s.gs_base_user) } else { (s.gs_base_user, s.gs_base_kernel) };
     msr::write(FS_BASE, s.fs_base);
     msr::write(GS_BASE, active);
     msr::write(KERNEL_GS_BASE, inactive);

@@ -1,0 +1,45 @@
+//! X-mode: a guest kernel in one page table with its processes.
+//!
+//! Nothing here is trusted more than in an ordinary guest: entries are checked and counted as ever, and who runs, kernel
+//! or process, decides only which of the guest's own handlers is entered. A guest that lies about its stack harms itself.
+//! What is new for the boundary are global pages of guests: every flush for a change of type or owner reaches global
+//! entries (`mm::machine`), and so does the switch to another domain (`arch::x86_64::context::load`).
+
+use pv_core::pt::KernelPages;
+use xen_abi::errno::Errno;
+use xen_abi::xmode::{XMODE_VERSION, XMODEOP_enable, XMODEOP_query, XmodeEnable, XmodeQuery};
+
+use super::hypercall::{Args, HcCx, HcResult, OK};
+use super::mmu;
+use crate::domain::vcpu::XMode;
+use crate::mm::layout::is_guest_range;
+
+/// `arch_7(cmd, arg)`: X-mode's operations, under the name that the ABI has for the number.
+///
+/// # Errors
+/// `-ENOSYS` for an unknown command, and for all of them in a domain that may not use it; `-EINVAL` for a version or
+/// flags that are unknown, or a word that is not one of the guest kernel's; `-EFAULT`.
+pub fn arch_7(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
+    if !cx.domain.xmode {
+        return Err(Errno::ENOSYS);
+    }
+    match args.u32::<0>() {
+        c if c == XMODEOP_query => args.ptr::<XmodeQuery, 1>().write(&XmodeQuery { version: XMODE_VERSION, features: 0 })?,
+        c if c == XMODEOP_enable => enable(cx, &args.ptr::<XmodeEnable, 1>().read()?)?,
+        _ => return Err(Errno::ENOSYS),
+    }
+    OK
+}
+
+/// Switches it on for the calling vCPU, or moves its word.
+fn enable(cx: &mut HcCx<'_>, wish: &XmodeEnable) -> Result<(), Errno> {
+    let at = wish.kernel_sp;
+    if wish.version != XMODE_VERSION || wish.flags != 0 || at & 7 != 0 || at >> 63 == 0 || !is_guest_range(at, 8) {
+        return Err(Errno::EINVAL);
+    }
+    // The processes' page table, if there is one, is of no more use. It is the kernel's that is loaded.
+    mmu::new_user_base(cx.domain, cx.state, 0)?;
+    cx.domain.mm.lock().set_kernel_pages(KernelPages::Global);
+    cx.state.xmode = Some(XMode { kernel_sp_at: at });
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! X-mode: our extension of the ABI. A guest kernel that switches it on runs in one page table with its processes, and
+//! is told from them by the stack pointer. docs/ABI.md has the contract.
+//!
+//! Other hypervisors answer the hypercall with `-ENOSYS` and do not have the CPUID leaves.
+#![expect(non_upper_case_globals, reason = "C spelling")]
+
+pub use crate::hypercall::__HYPERVISOR_arch_7 as __HYPERVISOR_xmode_op;
+
+/// The version of the contract.
+pub const XMODE_VERSION: u32 = 1;
+
+/// Reads [`XmodeQuery`].
+pub const XMODEOP_query: u32 = 0;
+/// Switches X-mode on for the calling vCPU: [`XmodeEnable`].
+pub const XMODEOP_enable: u32 = 1;
+
+/// CPUID leaf with the highest leaf of ours in eax and [`XMODE_CPUID_SIGNATURE`] in ebx, ecx, edx.
+pub const XMODE_CPUID: u32 = 0x4000_0100;
+/// CPUID leaf with the version in eax.
+pub const XMODE_CPUID_VERSION: u32 = 0x4000_0101;
+/// What tells our leaves from others'.
+pub const XMODE_CPUID_SIGNATURE: &[u8; 12] = b"XContainers\0";
+
+abi_structs! {
+    /// What there is.
+    pub struct XmodeQuery: 8 {
+        /// [`XMODE_VERSION`].
+        pub version: u32,
+        /// None is defined yet.
+        pub features: u32,
+    }
+
+    /// What a vCPU wants.
+    pub struct XmodeEnable: 16 {
+        /// [`XMODE_VERSION`], or the call is refused.
+        pub version: u32,
+        /// Zero.
+        pub flags: u32,
+        /// Virtual address, aligned and in the upper half, of the word that holds the kernel stack that entries from
+        /// processes start on. It is read at each of them.
+        pub kernel_sp: u64,
+    }
+}
