@@ -5,8 +5,8 @@
 #![expect(clippy::arithmetic_side_effects, reason = "a mistake here is a failed experiment")]
 
 use ptk::check::{equal, holds};
-use ptk::hypercall::{FromBytes, IntoBytes, call_many};
-use ptk::memory::{self, PAGE, RW};
+use ptk::grant::{End, Table, copy, op, unmap};
+use ptk::memory::{self, PAGE};
 use ptk::table::pin;
 use ptk::{call, instr, trap};
 use xen_abi::domid::DOMID_SELF;
@@ -17,60 +17,31 @@ use xen_abi::hypercall::__HYPERVISOR_grant_table_op;
 const WRITABLE: u32 = 20;
 const READ_ONLY: u32 = 21;
 
-fn op<T: FromBytes + IntoBytes>(command: u32, op: T) -> (i64, T) {
-    let mut list = [op];
-    let answer = call_many(__HYPERVISOR_grant_table_op, command, &mut list);
-    let [op] = list;
-    (answer, op)
-}
-
-fn map(gref: u32, flags: u32, host_addr: u64) -> GnttabMapGrantRef {
-    let request = GnttabMapGrantRef { host_addr, flags, r#ref: gref, dom: DOMID_SELF, ..Default::default() };
-    op(GNTTABOP_map_grant_ref, request).1
-}
-
-fn unmap(handle: u32, host_addr: u64) -> i16 {
-    op(GNTTABOP_unmap_grant_ref, GnttabUnmapGrantRef { host_addr, handle, ..Default::default() }).1.status
-}
-
-/// Makes the first grant frame visible: its address.
-fn table() -> u64 {
-    let mut frame = 0u64;
-    let frame_list = core::ptr::from_mut(&mut frame) as u64;
-    let (answer, done) = op(GNTTABOP_setup_table, GnttabSetupTable { dom: DOMID_SELF, nr_frames: 1, frame_list, ..Default::default() });
-    equal("a grant table", (answer, done.status), (0, GNTST_okay));
-    let va = memory::page();
-    equal("it can be mapped", memory::set_va(va, instr::load64(frame_list) * PAGE | RW), 0);
-    va
-}
-
-/// Grants the page at `va` to this domain.
-fn grant(table: u64, gref: u32, va: u64, flags: u16) {
-    instr::store64(table + u64::from(gref) * 8, u64::from(flags) | u64::from(DOMID_SELF_ID) << 16 | memory::mfn(va) << 32);
-}
-
 /// The first domain's number.
 const DOMID_SELF_ID: u16 = 1;
 
+fn map(gref: u32, flags: u32, host_addr: u64) -> GnttabMapGrantRef {
+    ptk::grant::map(DOMID_SELF, gref, flags, host_addr)
+}
+
 fn main() {
-    let table = table();
+    let table = Table::new();
     let page = memory::page();
-    grant(table, WRITABLE, page, GTF_permit_access);
-    grant(table, READ_ONLY, page, GTF_permit_access | GTF_readonly);
-    mapping(table, page);
+    table.grant(WRITABLE, DOMID_SELF_ID, page, GTF_permit_access);
+    table.grant(READ_ONLY, DOMID_SELF_ID, page, GTF_permit_access | GTF_readonly);
+    mapping(&table, page);
     refusals();
     copies(page);
     versions();
 }
 
-fn mapping(table: u64, page: u64) {
+fn mapping(table: &Table, page: u64) {
     let window = memory::page();
-    let flags_of = |gref: u32| instr::load64(table + u64::from(gref) * 8) as u16;
     let mapped = map(WRITABLE, GNTMAP_host_map, window);
     equal("a grant is mapped", mapped.status, GNTST_okay);
     instr::store64(page, 0x5eed);
     equal("it shows the page", instr::load64(window), 0x5eed);
-    holds("it is marked in use", flags_of(WRITABLE) & (GTF_reading | GTF_writing) == GTF_reading | GTF_writing);
+    equal("it is marked in use", table.in_use(WRITABLE), (true, true));
     holds("XSA-234 a granted frame that is mapped writable is no page table", pin(1, memory::mfn(page)) < 0);
     equal("XSA-227 unmapped at another address", unmap(mapped.handle, window + PAGE), GNTST_bad_virt_addr);
     equal("it is still mapped", instr::load64(window), 0x5eed);
@@ -79,12 +50,12 @@ fn mapping(table: u64, page: u64) {
     equal(
         "the mapping is gone",
         trap::fault_of(|| {
-            let _ = instr::load64(window);
+            instr::load64(window);
         })
         .map(|f| f.0),
         Some(14),
     );
-    equal("XSA-382 it is no longer in use", flags_of(WRITABLE) & (GTF_reading | GTF_writing), 0);
+    equal("it is no longer in use", table.in_use(WRITABLE), (false, false));
 
     let mapped = map(READ_ONLY, GNTMAP_host_map | GNTMAP_readonly, window);
     equal("a read-only grant is mapped read-only", mapped.status, GNTST_okay);
@@ -112,12 +83,8 @@ fn refusals() {
 
 fn copies(page: u64) {
     let own = memory::page();
-    let copy = |number: u64, flags: u16, offsets: (u16, u16), len: u16, domid: u16| {
-        let source = GnttabCopyPtr { u: number, domid, offset: offsets.0, ..Default::default() };
-        let dest = GnttabCopyPtr { u: memory::mfn(own), domid: DOMID_SELF, offset: offsets.1, ..Default::default() };
-        op(GNTTABOP_copy, GnttabCopy { source, dest, len, flags, ..Default::default() }).1.status
-    };
-    let by_gref = |offsets, len| copy(READ_ONLY.into(), GNTCOPY_source_gref, offsets, len, DOMID_SELF);
+    let by_gref = |(from, to): (u16, u16), len| copy((End::Grant(DOMID_SELF, READ_ONLY), from), (End::Page(own), to), len);
+    let by_frame = |domid, mfn| copy((End::Frame(domid, mfn), 0), (End::Page(own), 0), 8);
     instr::store64(page + 4088, 0xc0de);
     equal("the last word is copied", by_gref((4088, 0), 8), GNTST_okay);
     equal("it arrived", instr::load64(own), 0xc0de);
@@ -125,9 +92,9 @@ fn copies(page: u64) {
         equal("XSA-523 a copy that leaves its page", by_gref(offsets, len), GNTST_bad_copy_arg);
     }
     for frame in [0x100u64, 1 << 39, u64::MAX] {
-        equal("a copy from a frame that is not one's own", copy(frame, 0, (0, 0), 8, DOMID_SELF), GNTST_bad_page);
+        equal("a copy from a frame that is not one's own", by_frame(DOMID_SELF, frame), GNTST_bad_page);
     }
-    equal("a frame of another domain by number", copy(memory::mfn(page), 0, (0, 0), 8, 0), GNTST_permission_denied);
+    equal("a frame of another domain by number", by_frame(0, memory::mfn(page)), GNTST_permission_denied);
     equal("nothing more arrived", instr::load64(own), 0xc0de);
 }
 

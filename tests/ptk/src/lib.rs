@@ -18,6 +18,7 @@
 pub mod check;
 pub mod console;
 pub mod event;
+pub mod grant;
 pub mod hypercall;
 pub mod instr;
 pub mod memory;

@@ -78,6 +78,13 @@ pub fn option(key: &str) -> Option<u64> {
     line.split(' ').filter_map(|word| word.split_once('=')).find(|(k, _)| *k == key)?.1.parse().ok()
 }
 
+/// Whether the command line has `word`.
+pub fn says(word: &str) -> bool {
+    let info = start_info();
+    let len = info.cmd_line.iter().position(|&b| b == 0).unwrap_or(info.cmd_line.len());
+    core::str::from_utf8(&info.cmd_line[..len]).is_ok_and(|line| line.split(' ').any(|w| w == word))
+}
+
 /// Calls through the hypercall page, with at most two arguments.
 pub fn by_page(nr: u64, a1: u64, a2: u64) -> i64 {
     // SAFETY: the page holds a stub for each number; it keeps all registers but rax.
