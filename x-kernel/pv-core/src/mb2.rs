@@ -240,6 +240,68 @@ mod tests {
         }
     }
 
+    /// Where each tag of a good chain begins, its kind and its size.
+    fn places(info: &[u8]) -> Vec<(usize, u32, u32)> {
+        let mut places = Vec::new();
+        let mut offset = HEADER;
+        while let (Some(kind), Some(size)) = (u32_at(info, offset), u32_at(info, offset + 4)) {
+            places.push((offset, kind, size));
+            offset += (size as usize).next_multiple_of(HEADER);
+        }
+        places
+    }
+
+    #[test]
+    fn each_tag_with_an_absurd_size_is_named() {
+        let whole = info(&[
+            tag(1, b"console=com1\0"),
+            tag(2, b"GRUB\0"),
+            module("first"),
+            memory_map(3),
+            tag(12, &[0; 8]),
+            tag(14, &[0; 20]),
+            tag(15, &[0; 36]),
+            tag(99, b"unknown"),
+            tag(0, &[]),
+        ]);
+        let all = places(&whole);
+        assert_eq!(check(&whole), Ok(Chain { tags: all.len(), modules: 1 }));
+        for &(offset, kind, _) in &all {
+            let with = |size: u32| {
+                let mut bad = whole.clone();
+                bad[offset + 4..offset + 8].copy_from_slice(&size.to_le_bytes());
+                check(&bad)
+            };
+            for size in [0u32, 1, 7] {
+                assert_eq!(with(size), Err(Mb2Error::TagTooSmall { offset, kind, size }));
+            }
+            // Past the end, by a little and by so much that a sum would wrap.
+            let left = u32::try_from(whole.len() - offset).unwrap();
+            for size in [left + 1, left + 8, 0x7fff_ffff, 0xffff_fff8, u32::MAX] {
+                assert_eq!(with(size), Err(Mb2Error::TagTooLarge { offset, kind, size }));
+            }
+        }
+    }
+
+    #[test]
+    fn a_tag_that_swallows_the_next_ones_hides_them() {
+        // It is as if those had not been given; the one that swallows the end is refused.
+        let whole = info(&[tag(99, b"x"), module("first"), module("second"), tag(0, &[])]);
+        let all = places(&whole);
+        let upto = |n: usize| {
+            let mut bad = whole.clone();
+            let size = u32::try_from(all[n].0 - all[0].0).unwrap();
+            bad[12..16].copy_from_slice(&size.to_le_bytes());
+            check(&bad)
+        };
+        assert_eq!(upto(2), Ok(Chain { tags: 3, modules: 1 }));
+        assert_eq!(upto(3), Ok(Chain { tags: 2, modules: 0 }));
+        let mut bad = whole.clone();
+        let size = u32::try_from(whole.len() - HEADER).unwrap();
+        bad[12..16].copy_from_slice(&size.to_le_bytes());
+        assert_eq!(check(&bad), Err(Mb2Error::NoEnd));
+    }
+
     #[test]
     fn known_tags_have_their_shape() {
         for bad in [
