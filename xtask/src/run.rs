@@ -37,6 +37,10 @@ pub struct GuestArgs {
     #[arg(long = "domain")]
     #[serde(rename = "domain")]
     pub domains: Vec<String>,
+    /// A boot module as it is, behind all others: a file, a blank, and its line
+    #[arg(long = "module")]
+    #[serde(rename = "module")]
+    pub modules: Vec<String>,
     /// The first domain's memory; without it all that the machine has
     #[arg(long)]
     pub guest_mem: Option<String>,
@@ -104,19 +108,21 @@ pub fn mib(text: &str) -> Result<u64> {
     }
 }
 
-/// A kernel: `guest:NAME` is a micro-guest, `broken:KIND` one that must be refused; all else is a file.
-fn named(kernel: &Path) -> Result<PathBuf> {
-    match kernel.to_str().and_then(|text| text.split_once(':')) {
+/// A module's file: `guest:NAME` is a micro-guest, `broken:KIND` one that must be refused, `debian:kernel`
+/// Debian's stock kernel; all else is a path.
+fn named(file: &Path) -> Result<PathBuf> {
+    match file.to_str().and_then(|text| text.split_once(':')) {
         Some(("guest", name)) => Ok(build::guests()?.join(name)),
-        Some(("broken", kind)) => broken::kernel(kind),
-        _ => Ok(kernel.to_path_buf()),
+        Some(("broken", kind)) => broken::file(kind),
+        Some(("debian", "kernel")) => debian::kernel(),
+        _ => Ok(file.to_path_buf()),
     }
 }
 
 /// The guest's files, Debian's where none are given, and the first domain's command line.
 fn files(guest: &GuestArgs, script: &Script) -> Result<(PathBuf, Option<PathBuf>, String)> {
     let initrd = match (&guest.kernel, &guest.initrd) {
-        (_, Some(initrd)) => Some(initrd.clone()),
+        (_, Some(initrd)) => Some(named(initrd)?),
         (Some(_), None) => None,
         (None, None) => Some(initrd::make(script)?),
     };
@@ -146,13 +152,17 @@ fn modules(guest: &GuestArgs, script: &Script) -> Result<Vec<Module>> {
         for part in head.split(',').filter(|p| !p.is_empty()) {
             match part.split_once('=') {
                 Some(("kernel", value)) => (file, initrd) = (named(Path::new(value))?, None),
-                Some(("initrd", value)) => initrd = Some(value.into()),
+                Some(("initrd", value)) => initrd = Some(named(Path::new(value))?),
                 Some((key @ ("name" | "mem" | "weight" | "vcpus"), value)) => options.push_str(&format!(" {key}={value}")),
                 _ => bail!("--domain: '{part}' is not understood"),
             }
         }
         modules.push(Module { file, line: format!("xk:domain{options} -- {cmdline}") });
         modules.extend(initrd.map(|file| Module { file, line: "xk:initrd".into() }));
+    }
+    for text in &guest.modules {
+        let (file, line) = text.split_once(' ').unwrap_or((text, ""));
+        modules.push(Module { file: named(Path::new(file))?, line: line.into() });
     }
     Ok(modules)
 }

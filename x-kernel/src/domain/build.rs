@@ -11,7 +11,7 @@ use core::sync::atomic::Ordering;
 
 use arrayvec::{ArrayString, ArrayVec};
 use dom_image::{Image, ImageError, Kernel, Layout};
-use pv_core::bootline::{self, DomainLine, DomainPlan};
+use pv_core::bootline::{self, DomainLine, DomainPlan, LineError, Refused};
 use pv_core::evtchn::{Consumer, EvtchnTable};
 use pv_core::frame::{self, DomId, Level, Mfn};
 use pv_core::grant::{GrantTable, MapTrack};
@@ -71,6 +71,8 @@ pub fn boot_domains(info: &BootInfo) {
     let mut plans = ArrayVec::<DomainPlan<'_>, 64>::new();
     bootline::plan(info.modules.iter().map(|m| m.line.ok()), |plan| match plan {
         Ok(plan) => drop(plans.try_push(plan)),
+        // Why was said when the modules were looked at.
+        Err(Refused { why: LineError::Unusable, .. }) => {}
         Err(refused) => log::error!("module {}: {}", refused.module, refused.why),
     });
     // Those that name their size first: the one that takes the rest comes last.
@@ -225,6 +227,9 @@ fn build(info: &BootInfo, plan: &DomainPlan<'_>, id: DomId, initial: bool) -> Re
         let (len, most) = (plan.line.cmdline.len(), MAX_GUEST_CMDLINE - 1);
         return Err(error(format_args!("its kernel command line has {len} bytes, a guest can be given {most}")));
     }
+    if let Some(wanted) = plan.line.vcpus.filter(|&n| n > MAX_VCPUS) {
+        return Err(error(format_args!("it wants {wanted} vcpus, a domain has at most {MAX_VCPUS}")));
+    }
     let kernel_module = module(info, plan.kernel)?;
     let initrd = plan.initrd.map(|i| module(info, i)).transpose()?;
     let unpacked = unpack(kernel_module.bytes())?;
@@ -266,7 +271,7 @@ fn build(info: &BootInfo, plan: &DomainPlan<'_>, id: DomId, initial: bool) -> Re
 /// Makes the domain and its vCPUs, all of them down, and enters it into the list.
 fn create(line: &DomainLine<'_>, id: DomId, initial: bool, pages: u64) -> Result<Arc<Domain>, BuildError> {
     let none = |what: &str| error(format_args!("no memory for its {what}"));
-    let vcpus = line.vcpus.unwrap_or(1).min(MAX_VCPUS);
+    let vcpus = line.vcpus.unwrap_or(1);
     let mut name = ArrayString::new();
     match line.name {
         Some(given) => drop(name.try_push_str(given)),
