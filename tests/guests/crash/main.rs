@@ -62,6 +62,24 @@ fn main() {
         10 => shutdown(SHUTDOWN_reboot),
         11 => shutdown(SHUTDOWN_watchdog),
         12 => shutdown(0x5555_5555),
+        // XSA-183: a stack whose frame would begin in a page that is not there.
+        13 => {
+            let [below, above] = [memory::page(), memory::page()];
+            memory::set_va(below, 0);
+            unsafe { asm!("mov rsp, {}", "ud2", in(reg) above + 16, options(noreturn)) }
+        }
+        // XSA-215: the failsafe frame of a return to nowhere, just above the hypervisor's range.
+        14 => {
+            let frame = xen_abi::arch_x86::IretContext {
+                rip: 1 << 62,
+                cs: u64::from(xen_abi::arch_x86::FLAT_KERNEL_CS & !3),
+                rflags: 0x202,
+                rsp: 0xffff_8800_0000_0010,
+                ss: xen_abi::arch_x86::FLAT_KERNEL_SS.into(),
+                ..Default::default()
+            };
+            user::iret(&frame);
+        }
         _ => println!("crash: there is no such case"),
     }
     println!("crash: still here");

@@ -1,5 +1,5 @@
-//! Event channels: every port number, every state, none of it another domain's or past the table (XSA-317, XSA-338,
-//! XSA-344), and deadlines that make no sense (XSA-20).
+//! Event channels: every port number, every state, none of it another domain's or past the table (XSA-107, XSA-317,
+//! XSA-338, XSA-344), and deadlines that make no sense (XSA-20).
 #![no_std]
 #![no_main]
 
@@ -56,7 +56,7 @@ fn refusals() {
     }
     equal("a domain that is none", event::bind_interdomain(999, 1), Err(ESRCH));
     for command in [EVTCHNOP_init_control, EVTCHNOP_expand_array, EVTCHNOP_set_priority, 14, u32::MAX] {
-        equal("XSA-344 commands that are not offered", event::op_of(command, &mut EvtchnInitControl::default()), ENOSYS);
+        equal("XSA-107 commands that are not offered", event::op_of(command, &mut EvtchnInitControl::default()), ENOSYS);
     }
 }
 

@@ -1,5 +1,5 @@
 //! Grants to oneself: what was not granted is not mapped, what is mapped stays counted, no copy leaves its page, and a
-//! mapping ends once (XSA-18, XSA-224, XSA-226, XSA-227, XSA-234, XSA-318, XSA-382, XSA-523).
+//! mapping ends once (XSA-18, XSA-224, XSA-226, XSA-227, XSA-234, XSA-255, XSA-318, XSA-382, XSA-523).
 #![no_std]
 #![no_main]
 #![expect(clippy::arithmetic_side_effects, reason = "a mistake here is a failed experiment")]
@@ -105,8 +105,17 @@ fn versions() {
         let request = GnttabSetupTable { dom: DOMID_SELF, nr_frames, ..Default::default() };
         holds("a table past the limit", op(GNTTABOP_setup_table, request).1.status < 0);
     }
+    // XSA-382: a list of frames that ends where memory does.
+    let [list, behind] = [memory::page(), memory::page()];
+    equal("a page behind the list is taken away", memory::set_va(behind, 0), 0);
+    for (room, nr_frames, want) in [(8u64, 1u32, GNTST_okay), (8, 2, GNTST_bad_virt_addr), (0, 1, GNTST_bad_virt_addr), (16, 2, GNTST_okay)]
+    {
+        let frame_list = list + PAGE - room;
+        let request = GnttabSetupTable { dom: DOMID_SELF, nr_frames, frame_list, ..Default::default() };
+        equal("XSA-382 a list with less room than frames", op(GNTTABOP_setup_table, request).1.status, want);
+    }
     let mut version = GnttabSetVersion { version: 2 };
-    holds("XSA-382 version 2 is not offered", call(__HYPERVISOR_grant_table_op, GNTTABOP_set_version, &mut version) < 0);
+    holds("XSA-255 version 2 is not offered", call(__HYPERVISOR_grant_table_op, GNTTABOP_set_version, &mut version) < 0);
     let (bad, _) = op(GNTTABOP_copy + 1000, GnttabSetVersion { version: 0 });
     equal("XSA-318 a command that is none", bad, -38);
 }

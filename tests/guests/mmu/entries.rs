@@ -109,6 +109,13 @@ fn by_emulation(l1: u64, l2: u64, data: u64) {
     let _ = fault_of(|| instr::store(l1 + 8, 0));
     equal("an entry cleared by one byte", instr::load64(l1 + 8) & 1, 0);
     equal("the rest of it", update(slot(l1, 1), 0), 0);
+    // A bit is named from the operand on, however far: what is changed is where the fault was, or nothing.
+    equal("XSA-195 a bit in the next entry", (fault_of(|| instr::set_bit(l1 + 8, 64 + 9)), instr::load64(l1 + 16)), (None, 1 << 9));
+    equal("its entry goes", update(slot(l1, 2), 0), 0);
+    for offset in [1i64 << 31, 1 << 32, 1 << 40, i64::MIN, i64::MAX, -(1 << 50)] {
+        holds("XSA-195 a bit far away", fault_of(|| instr::set_bit(l1 + 8, offset)).is_some());
+    }
+    holds("XSA-195 the table is as it was", (1..512).all(|n| instr::load64(l1 + n * 8) == 0));
 }
 
 /// XSA-402: cache attributes do not get through.

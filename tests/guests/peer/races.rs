@@ -5,7 +5,9 @@ use ptk::grant::{End, copy, map, unmap};
 use ptk::memory::{self, PAGE};
 use ptk::rng::Rng;
 use ptk::table::{pin, unpin};
-use ptk::{hypercall, instr};
+use ptk::{event, hypercall, instr};
+use xen_abi::domid::DOMID_SELF;
+use xen_abi::event_channel::{EVTCHNOP_reset, EVTCHNSTAT_closed, EvtchnReset};
 use xen_abi::grant_table::*;
 use xen_abi::hypercall::__HYPERVISOR_sched_op;
 
@@ -44,6 +46,7 @@ pub fn run(me: &Me) {
         me.table.grant(OPEN, me.other, me.open, GTF_permit_access);
     });
     across(me);
+    resets(me);
 }
 
 /// XSA-236, XSA-155: an entry that names one page, another, none, or somebody else's, from one moment to the next.
@@ -100,4 +103,34 @@ fn across(me: &Me) {
         equal("XSA-411 copies across each other", bad, 0);
     });
     me.together(|| equal("XSA-411 nothing is in use after it", me.table.in_use(OPEN), (false, false)));
+}
+
+/// XSA-343, XSA-505: one resets all its ports, again and again, while the other binds, sends and closes.
+fn resets(me: &Me) {
+    me.together(|| {
+        let (mut bound, mut wrong) = (0, 0);
+        for round in 0..ROUNDS {
+            if me.role == Granter {
+                for _ in 0..3 {
+                    wrong += u32::from(event::alloc_unbound(me.other).is_err());
+                }
+                give_way(round);
+                wrong += u32::from(event::op_of(EVTCHNOP_reset, &mut EvtchnReset { dom: DOMID_SELF }) != 0);
+            } else {
+                let port = (1..8).find_map(|theirs| event::bind_interdomain(me.other, theirs).ok());
+                give_way(round);
+                if let Some(port) = port {
+                    bound += 1;
+                    wrong += u32::from(event::send(port) != 0 || event::close(port) != 0);
+                }
+            }
+        }
+        holds("XSA-343 channels were made", me.role == Granter || bound > 10);
+        equal("XSA-343 channels that the other resets", wrong, 0);
+    });
+    me.together(|| equal("XSA-505 no port of either is left", (1..4096).filter(|&p| open(p)).count(), 0));
+}
+
+fn open(port: u32) -> bool {
+    event::status(DOMID_SELF, port).is_ok_and(|s| s.status != EVTCHNSTAT_closed)
 }

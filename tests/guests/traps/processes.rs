@@ -1,7 +1,9 @@
 //! What a process may do to its own kernel and to the hypervisor: nothing but fault and call.
 
 use ptk::check::{equal, holds};
-use ptk::user;
+use ptk::{call, trap, user};
+use xen_abi::callback::{CALLBACKOP_register, CALLBACKOP_unregister, CALLBACKTYPE_syscall, CallbackRegister};
+use xen_abi::hypercall::__HYPERVISOR_callback_op;
 
 use crate::privileged::KERNEL_ONLY;
 
@@ -39,7 +41,18 @@ pub fn run() {
     holds("XSA-7 a system call at the very end", call.is_some_and(|f| f.vector == 258 || f.vector == 14 || f.vector == 13));
     let back = user::run(0x0000_8000_0000_0000, 0x202);
     holds("XSA-7 and the return after it", back.is_some_and(|f| f.vector == 13 || f.vector == 257));
+    without_an_entry();
     // A stack at no address, when the kernel is entered it is not used.
     let fault = user::run_code(&[0x48, 0xbc, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x0f, 0x05]);
     equal("a system call with no stack", fault.map(|f| f.vector), Some(258));
+}
+
+/// XSA-8: a way in that the kernel has not opened is a fault of the process.
+fn without_an_entry() {
+    let mut callback = CallbackRegister { r#type: CALLBACKTYPE_syscall, ..CallbackRegister::default() };
+    equal("the entry for system calls goes", call(__HYPERVISOR_callback_op, CALLBACKOP_unregister, &mut callback), 0);
+    let fault = user::run_code(&[0x0f, 0x05]);
+    equal("XSA-8 a system call without an entry", fault.map(|f| (f.vector, f.rip)), Some((6, user::CODE)));
+    callback.address = trap::stub(258);
+    equal("it is opened again", call(__HYPERVISOR_callback_op, CALLBACKOP_register, &mut callback), 0);
 }

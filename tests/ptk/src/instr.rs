@@ -55,6 +55,12 @@ pub fn store64(va: u64, value: u64) {
     unsafe { (va as *mut u64).write_volatile(value) }
 }
 
+/// Sets the bit that is so many bits from the word at `va`.
+pub fn set_bit(va: u64, bit: i64) {
+    // SAFETY: as above.
+    unsafe { asm!("bts qword ptr [{}], {}", in(reg) va, in(reg) bit) }
+}
+
 /// Jumps to an address.
 pub fn jump(va: u64) {
     // SAFETY: as above.
