@@ -3,6 +3,7 @@
 //! A rule is a function from a file's path and text to findings, and its tests show it fail. All of them run over the
 //! tracked files; any finding fails the whole.
 
+mod attacks;
 mod compiler;
 mod documents;
 mod licences;
@@ -92,6 +93,8 @@ fn across(files: &[File]) -> Result<Vec<Finding>> {
         let folder = || files.iter().any(|f| f.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'))).then(String::new);
         texts.get(path).map(|t| (*t).to_string()).or_else(folder)
     };
+    let attacks = "docs/ATTACKS.md";
+    findings.extend(attacks::claims(attacks, text(attacks)?, &texts));
     for file in files.iter().filter(|f| f.path.ends_with(".md")) {
         findings.extend(documents::links(&file.path, &file.text, read));
     }
