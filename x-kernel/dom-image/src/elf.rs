@@ -89,7 +89,7 @@ impl<'a> Kernel<'a> {
         notes.check(features)?;
         let segments = segments(file, &headers, notes.paddr_offset)?;
         let end = segments.last().map_or(0, |s| s.at.saturating_add(s.memsz));
-        let virt_base = notes.virt_base.ok_or(ImageError::Missing("VIRT_BASE note"))?;
+        let virt_base = notes.virt_base;
         if !virt_base.is_multiple_of(PAGE) {
             return Err(ImageError::Value { what: "VIRT_BASE", value: virt_base, rule: "it must be a multiple of the page size" });
         }

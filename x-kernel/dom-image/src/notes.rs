@@ -38,8 +38,8 @@ pub struct Notes {
     any: bool,
     /// `ENTRY`.
     pub entry: Option<u64>,
-    /// `VIRT_BASE`.
-    pub virt_base: Option<u64>,
+    /// `VIRT_BASE`; 0 if there is no such note: a small kernel may live where its memory does.
+    pub virt_base: u64,
     /// `PADDR_OFFSET`; 0 if there is no such note.
     pub paddr_offset: u64,
     /// `HYPERCALL_PAGE`.
@@ -87,7 +87,7 @@ impl Notes {
         match kind {
             XEN_ELFNOTE_ENTRY => self.entry = Some(number("ENTRY", desc)?),
             XEN_ELFNOTE_HYPERCALL_PAGE => self.hypercall_page = Some(number("HYPERCALL_PAGE", desc)?),
-            XEN_ELFNOTE_VIRT_BASE => self.virt_base = Some(number("VIRT_BASE", desc)?),
+            XEN_ELFNOTE_VIRT_BASE => self.virt_base = number("VIRT_BASE", desc)?,
             XEN_ELFNOTE_PADDR_OFFSET => self.paddr_offset = number("PADDR_OFFSET", desc)?,
             XEN_ELFNOTE_INIT_P2M => self.init_p2m = Some(number("INIT_P2M", desc)?),
             XEN_ELFNOTE_MOD_START_PFN => self.mod_start_pfn = number("MOD_START_PFN", desc)? == 1,

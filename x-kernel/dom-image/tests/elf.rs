@@ -113,7 +113,11 @@ fn notes_that_lead_nowhere() {
     let with = |extra: Vec<u8>| refusal(&elf_with_notes(&[notes(), extra].concat()));
     assert_eq!(refusal(&elf_with_notes(&[])), "it has no Xen notes: it is not a PV kernel");
     broken("it has no Xen notes: it is not a PV kernel", |f| f[PHDR + 2 * 56] = 6);
-    assert_eq!(refusal(&elf_with_notes(&note(8, b"generic\0"))), "it has no VIRT_BASE note");
+    // Without a VIRT_BASE the memory is mapped at 0, far from where this entry point is.
+    assert_eq!(
+        refusal(&elf_with_notes(&note(8, b"generic\0"))),
+        "the entry point is 0xffffffff80100000: it must lie in a loaded segment"
+    );
     assert_eq!(with(note(1, &0u64.to_le_bytes())), "the entry point is 0x0: it must lie in a loaded segment");
     assert_eq!(with(note(1, &(BASE + 0x15_0000).to_le_bytes())), "the entry point is 0xffffffff80150000: it must lie in a loaded segment");
     assert_eq!(with(note(1, b"abc")), "ENTRY is 0x3: its note's value must have 4 or 8 bytes");
@@ -142,6 +146,15 @@ fn notes_that_lead_nowhere() {
     assert_eq!(with(note(15, &1u64.to_le_bytes())), "INIT_P2M is 0x1: it must be a multiple of the page size");
     assert_eq!(with(note(8, b"minios\0")), "it has no loader that is known: the LOADER note must say generic");
     assert_eq!(with(note(9, b"no\0")), "it has no 64-bit tables: its PAE_MODE note does not say yes");
+}
+
+/// A small kernel need not name an address: its memory is mapped at 0, and it starts where the ELF header says.
+#[test]
+fn no_address_is_address_zero() {
+    let mut file = elf_with_notes(&[note(8, b"generic\0"), note(2, &0x10_1000u64.to_le_bytes())].concat());
+    put(&mut file, 24, &0x10_0040u64.to_le_bytes());
+    let kernel = parse(&file).unwrap();
+    assert_eq!((kernel.virt_base, kernel.entry, kernel.hypercall_page), (0, 0x10_0040, Some(0x10_1000)));
 }
 
 #[test]
