@@ -5,6 +5,8 @@ use core::arch::asm;
 use ptk::check::{equal, holds};
 use ptk::instr;
 use ptk::trap::fault_of;
+use xen_abi::hypercall::__HYPERVISOR_physdev_op;
+use xen_abi::physdev::{PHYSDEVOP_set_iopl, PhysdevSetIopl};
 
 /// Instructions that fault for a guest's kernel too.
 const FORBIDDEN: [(&str, &[u8]); 11] = [
@@ -36,6 +38,22 @@ pub const KERNEL_ONLY: [(&str, &[u8]); 11] = [
     ("out", &[0xee]),
 ];
 
+/// Sets the I/O privilege level.
+pub fn set_iopl(iopl: u32) -> i64 {
+    ptk::call(__HYPERVISOR_physdev_op, PHYSDEVOP_set_iopl, &mut PhysdevSetIopl { iopl })
+}
+
+/// The kernel uses ports and the interrupt flag from level 1 of I/O privilege on.
+fn io_privilege() {
+    for (level, want) in [(0, Some((13, 0))), (1, None), (3, None)] {
+        equal("a level of I/O privilege", set_iopl(level), 0);
+        equal("cli at it", fault_of(|| unsafe { asm!("cli") }), want);
+        equal("out at it", fault_of(|| unsafe { asm!("out 0x80, al", in("al") 0u8) }), want);
+    }
+    equal("a level that is none", set_iopl(4), -22);
+    equal("the lowest level", set_iopl(0), 0);
+}
+
 pub fn run() {
     let code = ptk::memory::page();
     for (name, bytes) in FORBIDDEN {
@@ -47,6 +65,7 @@ pub fn run() {
     }
     let ports = fault_of(|| unsafe { asm!("in al, dx", in("dx") 0x60u16, out("al") _) });
     holds("in from the keyboard faults or reads ones", ports.is_none_or(|f| f.0 == 13));
+    io_privilege();
     // Operands with prefixes, through an emulator that must not read past a segment (XSA-67).
     holds("XSA-67 outs by FS", fault_of(|| unsafe { asm!("fs", "outsb", in("dx") 0x80u16, inout("rsi") 0u64 => _) }).is_some());
     let plain = instr::cpuid(1, 0);

@@ -3,9 +3,37 @@
 use ptk::check::{equal, holds};
 use ptk::{call, trap, user};
 use xen_abi::callback::{CALLBACKOP_register, CALLBACKOP_unregister, CALLBACKTYPE_syscall, CallbackRegister};
-use xen_abi::hypercall::__HYPERVISOR_callback_op;
+use xen_abi::hypercall::{__HYPERVISOR_callback_op, __HYPERVISOR_vm_assist};
+use xen_abi::version::{VMASST_CMD_disable, VMASST_CMD_enable, VMASST_TYPE_architectural_iopl};
 
-use crate::privileged::KERNEL_ONLY;
+use crate::privileged::{KERNEL_ONLY, set_iopl};
+
+/// A process uses ports and the interrupt flag at level 3 of I/O privilege only, however that came about.
+fn io_privilege() {
+    let fault = |level: u32, code: &[u8], rflags| {
+        set_iopl(level);
+        user::write_code(code);
+        user::run(user::CODE, rflags).map(|f| (f.vector, f.rip))
+    };
+    let assist = |command: u32| ptk::hypercall(__HYPERVISOR_vm_assist, &[command.into(), VMASST_TYPE_architectural_iopl.into()]);
+    let refused = Some((13, user::CODE));
+    // cli and out dx, al; then what ends it.
+    for code in [[0xfa, 0x0f, 0x0b], [0xee, 0x0f, 0x0b]] {
+        equal("a process at level 0", fault(0, &code, 0x202), refused);
+        equal("a process at level 1", fault(1, &code, 0x202), refused);
+        equal("a process at level 3", fault(3, &code, 0x202), Some((6, user::CODE + 1)));
+        equal("its flags say level 3", fault(0, &code, 0x3202), refused);
+        equal("the level is to be that of the flags", assist(VMASST_CMD_enable), 0);
+        equal("a process whose flags say level 3", fault(0, &code, 0x3202), Some((6, user::CODE + 1)));
+        equal("a process whose flags say level 0", fault(3, &code, 0x202), refused);
+        equal("and no longer", assist(VMASST_CMD_disable), 0);
+    }
+    // XSA-105, XSA-110: nothing else is opened by it.
+    for (name, bytes) in KERNEL_ONLY.into_iter().filter(|(name, _)| !["in", "out"].contains(name)) {
+        equal(name, fault(3, bytes, 0x202), refused);
+    }
+    set_iopl(0);
+}
 
 pub fn run() {
     equal("a process can be made", user::prepare(), 0);
@@ -28,6 +56,7 @@ pub fn run() {
     for (name, bytes) in [("sysenter", &[0x0f, 0x34][..]), ("int 0x80", &[0xcd, 0x80]), ("int 0x82", &[0xcd, 0x82]), ("icebp", &[0xf1])] {
         holds(name, user::run_code(bytes).is_some_and(|f| [13, 6, 1].contains(&f.vector)));
     }
+    io_privilege();
     // XSA-44, XSA-8: flags set before each way in.
     for rflags in [0x202u64, 0x4202, 0x4_0202, 0x602, 0x302, 0x4_4702] {
         for bytes in [&[0x0f, 0x05][..], &[0x0f, 0x34], &[0xcd, 0x80], &[0xcc], &[0x0f, 0x0b]] {
@@ -40,7 +69,7 @@ pub fn run() {
     let call = user::run(at, 0x202);
     holds("XSA-7 a system call at the very end", call.is_some_and(|f| f.vector == 258 || f.vector == 14 || f.vector == 13));
     let back = user::run(0x0000_8000_0000_0000, 0x202);
-    holds("XSA-7 and the return after it", back.is_some_and(|f| f.vector == 13 || f.vector == 257));
+    equal("XSA-7 and the return after it", back.map(|f| (f.vector, f.error)), Some((13, 0)));
     without_an_entry();
     // A stack at no address, when the kernel is entered it is not used.
     let fault = user::run_code(&[0x48, 0xbc, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x0f, 0x05]);

@@ -11,6 +11,7 @@ use xen_abi::hypercall::{__HYPERVISOR_get_debugreg, __HYPERVISOR_set_debugreg, _
 pub fn run() {
     segment_bases();
     debug_registers();
+    debug_registers_by_mov();
     control_registers();
     extended_state();
     model_specific();
@@ -66,6 +67,44 @@ fn debug_registers() {
     let late = ptk::trap::catch(|| movss_then_syscall(word));
     holds("XSA-260 a breakpoint held back over a call", late.is_none_or(|f| f.vector == 1));
     let _ = (set(7, 0x400), set(6, 0xffff_0ff0));
+}
+
+fn write_dr0(value: u64) {
+    unsafe { core::arch::asm!("mov dr0, {}", in(reg) value) }
+}
+
+fn write_dr7(value: u64) {
+    unsafe { core::arch::asm!("mov dr7, {}", in(reg) value) }
+}
+
+fn read_dr() -> [u64; 3] {
+    let [dr0, dr6, dr7]: [u64; 3];
+    unsafe { core::arch::asm!("mov {}, dr0", "mov {}, dr6", "mov {}, dr7", out(reg) dr0, out(reg) dr6, out(reg) dr7) };
+    [dr0, dr6, dr7]
+}
+
+/// The same registers by `mov`. A breakpoint on ports needs CR4.DE; it can be seen, and never hits.
+fn debug_registers_by_mov() {
+    const DE: u64 = 1 << 3;
+    const ON_PORT: u64 = 0x2_0602;
+    equal("a breakpoint register by mov", fault_of(|| write_dr0(0x1234)), None);
+    equal("XSA-444 a breakpoint on the hypervisor, by mov", fault_of(|| write_dr0(0xffff_8080_0010_0000)), Some((13, 0)));
+    equal("XSA-12 a bit of DR7 that is none, by mov", fault_of(|| write_dr7(1 << 32)), Some((13, 0)));
+    equal("what stands in them", read_dr(), [0x1234, 0xffff_0ff0, 0x400]);
+    let word = memory::page();
+    equal("a data breakpoint by mov", fault_of(|| (write_dr0(word), write_dr7(0x1_0402)).1), None);
+    equal("hits", fault_of(|| instr::store(word, 1)), Some((1, 0)));
+    let cr4 = instr::control_registers().2;
+    equal("a breakpoint on a port without CR4.DE", fault_of(|| write_dr7(ON_PORT)), Some((13, 0)));
+    equal("changes nothing", read_dr()[2], 0x1_0402);
+    instr::write_cr4(cr4 | DE);
+    equal("a breakpoint on a port with CR4.DE", fault_of(|| write_dr7(ON_PORT)), None);
+    equal("is seen", read_dr()[2], ON_PORT);
+    equal("and does not hit", fault_of(|| instr::store(word, 1)), None);
+    instr::write_cr4(cr4);
+    write_dr7(0x400);
+    equal("no branch is recorded", fault_of(|| equal("DEBUGCTL", instr::rdmsr(0x1d9), 0)), None);
+    equal("nor can be", fault_of(|| instr::wrmsr(0x1d9, 1)), Some((13, 0)));
 }
 
 fn movss_then_syscall(word: u64) {

@@ -114,10 +114,7 @@ fn notes_that_lead_nowhere() {
     assert_eq!(refusal(&elf_with_notes(&[])), "it has no Xen notes: it is not a PV kernel");
     broken("it has no Xen notes: it is not a PV kernel", |f| f[PHDR + 2 * 56] = 6);
     // Without a VIRT_BASE the memory is mapped at 0, far from where this entry point is.
-    assert_eq!(
-        refusal(&elf_with_notes(&note(8, b"generic\0"))),
-        "the entry point is 0xffffffff80100000: it must lie in a loaded segment"
-    );
+    assert_eq!(refusal(&elf_with_notes(&note(8, b"generic\0"))), "the entry point is 0xffffffff80100000: it must lie in a loaded segment");
     assert_eq!(with(note(1, &0u64.to_le_bytes())), "the entry point is 0x0: it must lie in a loaded segment");
     assert_eq!(with(note(1, &(BASE + 0x15_0000).to_le_bytes())), "the entry point is 0xffffffff80150000: it must lie in a loaded segment");
     assert_eq!(with(note(1, b"abc")), "ENTRY is 0x3: its note's value must have 4 or 8 bytes");

@@ -8,6 +8,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use pv_core::debugreg;
 use pv_core::frame::Mfn;
 use xen_abi::vcpu::{RUNSTATE_blocked, RUNSTATE_offline, RUNSTATE_runnable, RUNSTATE_running};
 
@@ -111,7 +112,7 @@ pub struct VcpuState {
     pub task_switched: bool,
     /// CR4 bits that the guest believes it has set.
     pub cr4: u64,
-    /// I/O privilege level as the guest has set it; never loaded.
+    /// I/O privilege level as the guest has set it: who of it may use port instructions, which are emulated. Never loaded.
     pub iopl: u8,
     /// XCR0 as the guest has set it.
     pub xcr0: u64,
@@ -228,7 +229,7 @@ impl VcpuState {
             cr4: 0,
             iopl: 0,
             xcr0: 1,
-            debug: [0, 0, 0, 0, 0xffff_0ff0, 0x400],
+            debug: [0, 0, 0, 0, debugreg::RESET[0], debugreg::RESET[1]],
             fpu: FpuArea::new()?,
             failsafe_pending: false,
         })

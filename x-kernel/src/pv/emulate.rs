@@ -1,14 +1,15 @@
-//! Privileged instructions of a guest kernel, emulated after their `#GP`, and the forced-emulation `cpuid`.
+//! Privileged instructions of a guest, emulated after their `#GP`, and the forced-emulation `cpuid`.
 //!
-//! Answers to Xen's pv/emul-priv-op.c. Only the guest's kernel mode comes here; in user mode these
-//! instructions fault as they would on bare hardware (XSA-105, 110). What is not listed is refused.
+//! Answers to Xen's pv/emul-priv-op.c. They are the guest kernel's; in user mode they fault as they would on bare
+//! hardware (XSA-105, 110), but for the few that the I/O privilege level opens. What is not listed is refused.
 
 use alloc::sync::Arc;
 
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use xen_abi::errno::Errno;
+use xen_abi::version::VMASST_TYPE_architectural_iopl;
 
-use super::{cpuid, fetch, gpr, msr, vcpu_info};
+use super::{cpuid, debugreg, fetch, gpr, msr, vcpu_info};
 use crate::arch::x86_64::entry::GuestRegs;
 use crate::arch::x86_64::{context, fpu};
 use crate::domain::Domain;
@@ -65,6 +66,13 @@ fn load_cpuid(regs: &mut GuestRegs, vcpu: &Vcpu, state: &VcpuState) {
 /// Emulates the privileged instruction at rip. False: the guest gets its `#GP`.
 pub fn privileged(regs: &mut GuestRegs, domain: &Arc<Domain>, vcpu: &Vcpu, state: &mut VcpuState) -> bool {
     let Some(instruction) = fetch::instruction(regs.rip) else { return false };
+    let allowed = match instruction.mnemonic() {
+        Mnemonic::In | Mnemonic::Out | Mnemonic::Cli | Mnemonic::Sti => has_io_privilege(domain, state),
+        _ => state.in_kernel,
+    };
+    if !allowed {
+        return false;
+    }
     let mut after = *regs;
     after.rip = instruction.next_ip();
     let done = execute(&mut after, &instruction, domain, vcpu, state).is_some();
@@ -72,6 +80,17 @@ pub fn privileged(regs: &mut GuestRegs, domain: &Arc<Domain>, vcpu: &Vcpu, state
         *regs = after;
     }
     done
+}
+
+/// Whether the I/O privilege level that the guest has set lets it use ports and the interrupt flag in its present mode.
+/// Its kernel counts as ring 1, with the assist as ring 0; its processes as ring 3.
+fn has_io_privilege(domain: &Domain, state: &VcpuState) -> bool {
+    let ring = match (state.in_kernel, domain.has_assist(VMASST_TYPE_architectural_iopl)) {
+        (true, true) => 0,
+        (true, false) => 1,
+        (false, _) => 3,
+    };
+    state.iopl >= ring
 }
 
 fn execute(regs: &mut GuestRegs, instruction: &Instruction, domain: &Arc<Domain>, vcpu: &Vcpu, state: &mut VcpuState) -> Option<()> {
@@ -84,7 +103,7 @@ fn execute(regs: &mut GuestRegs, instruction: &Instruction, domain: &Arc<Domain>
             regs.rdx = value >> 32;
         }
         Mnemonic::Wrmsr => msr::write((regs.rcx & 0xffff_ffff) as u32, wide(regs), state)?,
-        Mnemonic::Mov => move_cr(regs, instruction, domain, vcpu, state)?,
+        Mnemonic::Mov => move_system(regs, instruction, domain, vcpu, state)?,
         Mnemonic::Clts => {
             state.task_switched = false;
             context::clear_ts();
@@ -108,12 +127,23 @@ fn execute(regs: &mut GuestRegs, instruction: &Instruction, domain: &Arc<Domain>
     Some(())
 }
 
-/// `mov` between a general register and a control register.
-fn move_cr(regs: &mut GuestRegs, instruction: &Instruction, domain: &Arc<Domain>, vcpu: &Vcpu, state: &mut VcpuState) -> Option<()> {
+/// The number of a debug register. The decoder numbers them in order; the last eight exist in no CPU.
+fn debug_register(register: Register) -> Option<u32> {
+    (register as u32).checked_sub(Register::DR0 as u32).filter(|&n| n < 8)
+}
+
+/// `mov` between a general register and a control or debug register.
+fn move_system(regs: &mut GuestRegs, instruction: &Instruction, domain: &Arc<Domain>, vcpu: &Vcpu, state: &mut VcpuState) -> Option<()> {
     if instruction.op0_kind() != OpKind::Register || instruction.op1_kind() != OpKind::Register {
         return None;
     }
     let (to, from) = (instruction.op0_register(), instruction.op1_register());
+    if let Some(n) = debug_register(from) {
+        return gpr::write(regs, to, debugreg::get(state, n).ok()?);
+    }
+    if let Some(n) = debug_register(to) {
+        return debugreg::set(state, n, gpr::read(regs, from)?).ok();
+    }
     if gpr::size(from).is_none() {
         let value = match from {
             Register::CR0 => CR0_SHOWN | if state.task_switched { CR0_TS } else { 0 },

@@ -9,7 +9,8 @@ use alloc::sync::Arc;
 use xen_abi::errno::Errno;
 
 use super::{
-    callback, console, descriptor, evtchn, grant, iret, memory, misc, mmu, mmuext, multicall, sched_op, timer, vcpu_op, version, xmode,
+    callback, console, debugreg, descriptor, evtchn, grant, iret, memory, misc, mmu, mmuext, multicall, sched_op, timer, vcpu_op, version,
+    xmode,
 };
 use crate::arch::x86_64::entry::GuestRegs;
 use crate::domain::Domain;
@@ -75,7 +76,7 @@ pub struct HcCx<'a> {
     pub domain: &'a Arc<Domain>,
     /// Its private state.
     pub state: &'a mut VcpuState,
-    /// Inside a multicall, where a call that needs the caller's own frame is refused.
+    /// Inside a multicall, which takes no other into it.
     pub in_multicall: bool,
 }
 
@@ -100,8 +101,8 @@ hypercalls! {
     4,  callback::set_callbacks;
     5,  misc::fpu_taskswitch;
     6,  sched_op::sched_op_compat;
-    8,  misc::set_debugreg;
-    9,  misc::get_debugreg;
+    8,  debugreg::set_debugreg;
+    9,  debugreg::get_debugreg;
     10, descriptor::update_descriptor;
     12, memory::memory_op;
     13, multicall::multicall;

@@ -7,6 +7,7 @@
 
 use xen_abi::arch_x86::{IretContext, VGCF_in_syscall};
 use xen_abi::errno::Errno;
+use xen_abi::version::VMASST_TYPE_architectural_iopl;
 
 use super::hypercall::{Args, HcCx, HcResult, Outcome};
 use super::vcpu_info;
@@ -33,6 +34,9 @@ pub fn iret(cx: &mut HcCx<'_>, _: &mut Args) -> HcResult {
             return Ok(Outcome::NewFrame);
         }
         context::to_user_mode(cx.domain, cx.state);
+    }
+    if cx.domain.has_assist(VMASST_TYPE_architectural_iopl) {
+        cx.state.iopl = (frame.rflags >> 12 & 3) as u8;
     }
     let regs = &mut *cx.regs;
     regs.rip = frame.rip;

@@ -1,4 +1,4 @@
-//! Small hypercalls: kernel stack, FPU task switch, debug registers, segment bases, assists, physdev.
+//! Small hypercalls: kernel stack, FPU task switch, segment bases, assists, physdev.
 
 use core::sync::atomic::Ordering;
 
@@ -10,9 +10,9 @@ use xen_abi::version::{
     VMASST_TYPE_runstate_update_flag, VMASST_TYPE_writable_pagetables,
 };
 
-use super::hypercall::{Args, HcCx, HcResult, OK, Outcome};
+use super::hypercall::{Args, HcCx, HcResult, OK};
 use crate::arch::x86_64::context;
-use crate::mm::layout::{is_canonical, is_guest_address};
+use crate::mm::layout::is_canonical;
 
 /// `stack_switch(ss, sp)`: where an entry from user mode starts pushing.
 ///
@@ -29,53 +29,6 @@ pub fn fpu_taskswitch(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
     cx.state.task_switched = args.u32::<0>() != 0;
     context::apply_ts(cx.state);
     OK
-}
-
-/// Index of debug register `n` in [`crate::domain::vcpu::VcpuState::debug`]: 4 and 5 are other names for 6 and 7.
-fn debug_slot(n: u32) -> Option<usize> {
-    match n {
-        0..=3 => Some(n as usize),
-        4 | 6 => Some(4),
-        5 | 7 => Some(5),
-        _ => None,
-    }
-}
-
-/// Whether DR7 asks only for what a guest may have: no general-detect, no I/O breakpoints, reserved bits as fixed.
-fn dr7_allowed(value: u64) -> bool {
-    const GENERAL_DETECT: u64 = 1 << 13;
-    if value >> 32 != 0 || value & GENERAL_DETECT != 0 {
-        return false;
-    }
-    // An enabled breakpoint of type 2 (I/O) needs CR4.DE and a device; neither is a guest's.
-    [(0, 16), (2, 20), (4, 24), (6, 28)].into_iter().all(|(enable, kind)| value >> enable & 3 == 0 || value >> kind & 3 != 2)
-}
-
-/// `set_debugreg(reg, value)`.
-///
-/// # Errors
-/// `-EINVAL` for a register that does not exist, `-EPERM` for an address or a DR7 that could reach the X-Kernel
-/// (XSA-444, XSA-12).
-pub fn set_debugreg(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
-    let (reg, value) = (args.u32::<0>(), args.u64::<1>());
-    let stored = match reg {
-        0..=3 if is_guest_address(value) => value,
-        0..=3 => return Err(Errno::EPERM),
-        4 | 6 if value >> 32 == 0 => (value & 0xe00f) | 0xffff_0ff0,
-        5 | 7 if dr7_allowed(value) => (value & 0xffff_03ff) | 0x400,
-        4..=7 => return Err(Errno::EPERM),
-        _ => return Err(Errno::EINVAL),
-    };
-    let slot = debug_slot(reg).and_then(|i| cx.state.debug.get_mut(i)).ok_or(Errno::EINVAL)?;
-    *slot = stored;
-    context::load_debug(&cx.state.debug);
-    OK
-}
-
-/// `get_debugreg(reg)`: the value, or `-EINVAL`.
-pub fn get_debugreg(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
-    let value = debug_slot(args.u32::<0>()).and_then(|i| cx.state.debug.get(i)).ok_or(Errno::EINVAL)?;
-    Ok(Outcome::Done(*value as i64))
 }
 
 /// `set_segment_base(which, base)`.
@@ -129,7 +82,7 @@ pub fn vm_assist(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
     OK
 }
 
-/// `physdev_op(cmd, arg)`: only the I/O privilege level, which is remembered and opens nothing.
+/// `physdev_op(cmd, arg)`: only the I/O privilege level, by which port instructions fault or are emulated.
 ///
 /// # Errors
 /// `-EINVAL` for a level above 3, `-EFAULT`, `-ENOSYS` for every operation on hardware.

@@ -3,6 +3,7 @@ pub mod bounce;
 pub mod callback;
 pub mod console;
 pub mod cpuid;
+pub mod debugreg;
 pub mod descriptor;
 pub mod emulate;
 pub mod evtchn;

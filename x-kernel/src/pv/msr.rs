@@ -8,6 +8,7 @@ const TSC: u32 = 0x10;
 const APIC_BASE: u32 = 0x1b;
 const MICROCODE_REVISION: u32 = 0x8b;
 const MISC_ENABLE: u32 = 0x1a0;
+const DEBUGCTL: u32 = 0x1d9;
 const PAT: u32 = 0x277;
 const EFER: u32 = 0xc000_0080;
 const FS_BASE: u32 = 0xc000_0100;
@@ -32,7 +33,8 @@ pub fn read(index: u32, state: &mut VcpuState) -> Option<u64> {
         TSC => tsc::read(),
         // Enabled, boot CPU; no APIC behind it that answers.
         APIC_BASE => 0xfee0_0900,
-        MICROCODE_REVISION => 0,
+        // No branch is recorded or trapped.
+        MICROCODE_REVISION | DEBUGCTL => 0,
         // Branch trace and precise sampling are not available.
         MISC_ENABLE => 1 << 11 | 1 << 12 | 1,
         _ => return None,
@@ -56,6 +58,7 @@ pub fn write(index: u32, value: u64, state: &mut VcpuState) -> Option<()> {
         }
         EFER => (value & !EFER_SHOWN == 0).then_some(())?,
         PAT => (value == PAT_VALUE).then_some(())?,
+        DEBUGCTL => (value == 0).then_some(())?,
         MICROCODE_REVISION | MISC_ENABLE => {}
         _ => return None,
     }

@@ -98,7 +98,7 @@ pub fn from_guest(regs: &mut GuestRegs) {
     }
 }
 
-/// `#GP`: a software interrupt of the guest's, a privileged instruction of its kernel, or its own fault.
+/// `#GP`: a software interrupt of the guest's, a privileged instruction that it may use, or its own fault.
 fn general_protection(
     regs: &mut GuestRegs,
     vcpu: &crate::domain::vcpu::Vcpu,
@@ -119,7 +119,7 @@ fn general_protection(
             bounce::exception(regs, vcpu, domain, state, 13, Some(code));
             return;
         }
-    } else if state.in_kernel && regs.error_code == 0 && emulate::privileged(regs, domain, vcpu, state) {
+    } else if regs.error_code == 0 && emulate::privileged(regs, domain, vcpu, state) {
         domain.counters.instructions_emulated.bump();
         return;
     }

@@ -7,6 +7,7 @@
 
 use core::arch::asm;
 
+use pv_core::debugreg;
 use pv_core::frame::Mfn;
 
 use super::msr;
@@ -97,7 +98,7 @@ pub fn load_debug(debug: &[u64; 6]) {
     // SAFETY: the addresses were checked to be canonical and outside the X-Kernel when the guest set them.
     unsafe {
         asm!("mov dr0, {}", "mov dr1, {}", "mov dr2, {}", "mov dr3, {}", "mov dr6, {}", "mov dr7, {}",
-            in(reg) debug[0], in(reg) debug[1], in(reg) debug[2], in(reg) debug[3], in(reg) debug[4], in(reg) debug[5],
+            in(reg) debug[0], in(reg) debug[1], in(reg) debug[2], in(reg) debug[3], in(reg) debug[4], in(reg) debugreg::for_cpu(debug[5]),
             options(nomem, nostack, preserves_flags));
     }
 }
@@ -239,7 +240,7 @@ pub fn save(state: &mut VcpuState) {
     save_bases(state);
     let Segments { ds, es, fs, gs, .. } = &mut state.segments;
     (*ds, *es, *fs, *gs) = (save_ds(), save_es(), save_fs(), save_gs());
-    if state.debug[5] & 0xff != 0 {
+    if debugreg::arms(state.debug[5]) {
         quiet_debug();
     }
 }
@@ -259,7 +260,7 @@ pub fn load(domain: &Domain, vcpu_id: u32, state: &mut VcpuState) {
     clear_ts();
     state.fpu.restore(state.xcr0);
     apply_ts(state);
-    if state.debug[5] & 0xff != 0 {
+    if debugreg::arms(state.debug[5]) {
         load_debug(&state.debug);
     }
 }
