@@ -6,7 +6,6 @@
 //! stack pointer where it goes.
 
 use xen_abi::arch_x86::{IretContext, VGCF_in_syscall};
-use xen_abi::errno::Errno;
 use xen_abi::version::VMASST_TYPE_architectural_iopl;
 
 use super::hypercall::{Args, HcCx, HcResult, Outcome};
@@ -15,15 +14,13 @@ use crate::arch::x86_64::context;
 use crate::arch::x86_64::entry::regs::{VECTOR_SYSCALL, rflags};
 use crate::mm::guest_access::GuestPtr;
 
-/// Leaves the guest's handler.
+/// Leaves the guest's handler. In a multicall it is the last call: what follows is not the returned-to code's to ask
+/// (XSA-213).
 ///
 /// # Errors
-/// `-EINVAL` inside a multicall (XSA-213). A frame that cannot be read, or a return to user mode without a user
+/// None. A frame that cannot be read, or a return to user mode without a user
 /// page table, ends the domain: there is no caller left to hear of it.
 pub fn iret(cx: &mut HcCx<'_>, _: &mut Args) -> HcResult {
-    if cx.in_multicall {
-        return Err(Errno::EINVAL);
-    }
     let Ok(frame) = GuestPtr::<IretContext>::new(cx.regs.rsp).read() else {
         cx.domain.crash(format_args!("iret frame at {:#x} cannot be read", cx.regs.rsp));
         return Ok(Outcome::NewFrame);

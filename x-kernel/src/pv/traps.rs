@@ -4,6 +4,8 @@
 //! exception belongs to the guest, except where the PV ABI makes the hypervisor do the work: privileged
 //! instructions of the guest kernel, its writes to page tables, and the forced-emulation prefix.
 
+use core::ops::RangeInclusive;
+
 use super::{bounce, emulate, ptwr};
 use crate::arch::x86_64::entry::GuestRegs;
 use crate::arch::x86_64::entry::regs::VECTOR_SYSCALL32;
@@ -155,16 +157,24 @@ pub fn from_x_kernel(regs: &mut GuestRegs) -> bool {
     }
 }
 
-/// The CPU refused to return to the frame: enter the failsafe callback with it, if the guest has one.
+/// The exceptions by which `iretq` refuses a frame: #TS, #NP, #SS, #GP, #PF. Anything else there is not about the frame.
+pub const REFUSALS: RangeInclusive<u32> = 10..=14;
+
+/// The CPU refused to return to the frame: for the guest the fault is its own, at the place where it was to go on.
 pub fn failed_return(regs: &mut GuestRegs) {
     let Some(vcpu) = percpu::this().current() else { return };
     let Some(domain) = vcpu.domain() else { return };
     let mut state = vcpu.state.lock();
     state.see_mode(regs.rsp);
-    failsafe(regs, &vcpu, &domain, &mut state);
+    let (vector, code) = match u8::try_from(regs.vector) {
+        Ok(vector) if vector != 14 => (vector, regs.error_code),
+        // What it wanted to read was a descriptor; the guest knows nothing of the addresses of its tables.
+        _ => (13, layout::selector_of(context::read_cr2()).map_or(0, u32::from)),
+    };
+    bounce::exception(regs, &vcpu, &domain, &mut state, vector, Some(code));
 }
 
-/// Enters the failsafe callback. Its frame carries ds, es, fs and gs below rcx (xen-x86_64.h; XSA-215: they are
+/// Enters the failsafe callback, after a segment register that could not be loaded again. Its frame carries ds, es, fs and gs below rcx (xen-x86_64.h; XSA-215: they are
 /// part of what must fit on the guest's stack).
 pub fn failsafe(
     regs: &mut GuestRegs,
@@ -174,7 +184,7 @@ pub fn failsafe(
 ) {
     let callback = state.failsafe;
     if callback.address == 0 {
-        domain.crash(format_args!("return to {:#x} refused and no failsafe callback", regs.rip));
+        domain.crash(format_args!("its data segments cannot be loaded and it has no failsafe callback"));
         return;
     }
     if !bounce::by_callback(regs, vcpu, domain, state, callback) {

@@ -115,7 +115,7 @@ unsafe extern "C" fn trap_from_x_kernel(regs: *mut GuestRegs) -> *mut GuestRegs 
         frame.rip = to;
         return core::ptr::null_mut();
     }
-    if frame.rip == xk_iretq_to_guest as *const () as u64 {
+    if frame.rip == xk_iretq_to_guest as *const () as u64 && crate::pv::traps::REFUSALS.contains(&frame.vector) {
         return refused_iret(frame);
     }
     if crate::pv::traps::from_x_kernel(frame) {
