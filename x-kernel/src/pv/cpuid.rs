@@ -20,9 +20,10 @@ const PRESERVE_AD: u32 = 1;
 const HIDE_1C: u32 = 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 15 | 1 << 17 | 1 << 18 | 1 << 21 | 1 << 24 | OSXSAVE_1C;
 const OSXSAVE_1C: u32 = 1 << 27;
 const HYPERVISOR_1C: u32 = 1 << 31;
-/// Leaf 1 edx: VME, PSE, MCE, MTRR, PGE, MCA, PSE36, DS, ACPI, TM, PBE. Page sizes, global pages and machine checks
+/// Leaf 1 edx: VME, PSE, MCE, SEP (a guest cannot enter its kernel by `sysenter`), MTRR, PGE, MCA, PSE36, DS, ACPI, TM, PBE. Page sizes, global pages and machine checks
 /// are the X-Kernel's.
-const HIDE_1D: u32 = 1 << 1 | 1 << 3 | 1 << 7 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 21 | 1 << 22 | 1 << 28 | 1 << 29 | 1 << 31;
+const HIDE_1D: u32 =
+    1 << 1 | 1 << 3 | 1 << 7 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 21 | 1 << 22 | 1 << 28 | 1 << 29 | 1 << 31;
 /// Leaf 7 ebx, what is offered: FSGSBASE, BMI1, AVX2, BMI2, ERMS, AVX512F/DQ/IFMA/CD/BW/VL, RDSEED, ADX, CLFLUSHOPT, CLWB, SHA.
 const SHOW_7B: u32 = 1
     | 1 << 3
@@ -67,11 +68,15 @@ pub fn guest(vcpu: &Vcpu, state: &VcpuState, leaf: u32, sub: u32) -> [u32; 4] {
         0 => a = a.min(0xd),
         1 => {
             b = (b & 0x0000_ffff) | 1 << 16 | vcpu.id << 25;
-            c = (c & !HIDE_1C) | HYPERVISOR_1C | if state.cr4 & cr4::OSXSAVE != 0 { OSXSAVE_1C } else { 0 };
+            c = (c & !HIDE_1C) | HYPERVISOR_1C;
             d &= !HIDE_1D;
             if fpu::format().xcr0 == 0 {
                 // Without XSAVE there is no AVX, F16C or FMA either.
                 c &= !(1 << 26 | 1 << 28 | 1 << 29 | 1 << 12);
+            } else {
+                // Not CR4's bit: Linux as a PV guest uses XSAVE only where OSXSAVE is set before it has set it, because
+                // the reference always showed the hypervisor's own.
+                c |= OSXSAVE_1C;
             }
         }
         // Power, performance monitoring, topology, cache monitoring: not a guest's.

@@ -14,6 +14,8 @@ const EFER: u32 = 0xc000_0080;
 const FS_BASE: u32 = 0xc000_0100;
 const GS_BASE: u32 = 0xc000_0101;
 const KERNEL_GS_BASE: u32 = 0xc000_0102;
+/// AMD's: what happens when the processor halts.
+const INT_PENDING: u32 = 0xc001_0055;
 
 /// The PAT of the PV ABI: WB, WT, UC-, UC, WC, WP, UC, UC by index (xen/arch-x86/xen.h leaves it to the
 /// hypervisor; Linux reads it and adapts).
@@ -37,6 +39,8 @@ pub fn read(index: u32, state: &mut VcpuState) -> Option<u64> {
         MICROCODE_REVISION | DEBUGCTL => 0,
         // Branch trace and precise sampling are not available.
         MISC_ENABLE => 1 << 11 | 1 << 12 | 1,
+        // No C1E, which would stop timers: Linux asks on processors that have that fault.
+        INT_PENDING => 0,
         _ => return None,
     })
 }
