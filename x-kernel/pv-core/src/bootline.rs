@@ -211,6 +211,8 @@ pub struct DomainLine<'a> {
     pub max_vcpus: Option<u32>,
     /// `xmode=on|off`: whether the guest may switch X-mode on
     pub xmode: Option<bool>,
+    /// `initial=`: whether its kernel is told that it is an initial domain
+    pub initial: Option<bool>,
     /// The guest's own command line
     pub cmdline: &'a str,
 }
@@ -292,6 +294,14 @@ fn domain_option<'a>(found: &mut DomainLine<'a>, word: &'a str) -> Result<(), Li
         "vcpus" => found.vcpus.replace(ranged(8192)?).is_none(),
         "xmode" => found.xmode.replace(switch(value).ok_or(bad)?).is_none(),
         "max-vcpus" => found.max_vcpus.replace(ranged(8192)?).is_none(),
+        "initial" => {
+            let yes = match value {
+                "yes" => true,
+                "no" => false,
+                _ => return Err(bad),
+            };
+            found.initial.replace(yes).is_none()
+        }
         _ => return Err(LineError::UnknownOption(word)),
     };
     if first { Ok(()) } else { Err(LineError::Repeated(word)) }
@@ -416,7 +426,7 @@ mod tests {
 
     #[test]
     fn a_domain_line() {
-        let line = "xk:domain name=web-1 mem=128M weight=512 vcpus=2 max-vcpus=4 xmode=off -- root=/dev/xvda  quiet -- x";
+        let line = "xk:domain name=web-1 mem=128M weight=512 vcpus=2 max-vcpus=4 initial=yes xmode=off -- root=/dev/xvda  quiet -- x";
         let expected = DomainLine {
             name: Some("web-1"),
             mem: Some(128 << 20),
@@ -424,6 +434,7 @@ mod tests {
             vcpus: Some(2),
             max_vcpus: Some(4),
             xmode: Some(false),
+            initial: Some(true),
             cmdline: "root=/dev/xvda  quiet -- x",
         };
         assert_eq!(module(line), Ok(ModuleLine::Domain(expected)));
@@ -432,7 +443,7 @@ mod tests {
         assert_eq!(module("xk:initrd "), Ok(ModuleLine::Initrd));
         assert_eq!(module("xk:domains"), Err(LineError::UnknownKind("xk:domains")));
         assert_eq!(module("xk:domain mem=1M mem=2M"), Err(LineError::Repeated("mem=2M")));
-        for bad in ["name=", "name=a/b", "mem=0", "vcpus=0", "weight=65536", "vcpus=4294967297"] {
+        for bad in ["name=", "name=a/b", "mem=0", "vcpus=0", "weight=65536", "vcpus=4294967297", "initial=", "initial=1"] {
             assert_eq!(module(&std::format!("xk:domain {bad}")).unwrap_err().to_string(), std::format!("bad value in \"{bad}\""));
         }
     }

@@ -208,11 +208,11 @@ fn unpack(file: &[u8]) -> Result<Option<Scratch>, BuildError> {
 }
 
 /// How many frames the domain of `line` gets.
-fn size(line: &DomainLine<'_>, initial: bool) -> Result<u64, BuildError> {
+fn size(line: &DomainLine<'_>, first: bool) -> Result<u64, BuildError> {
     let free = frame_alloc::free_frames().saturating_sub(RESERVE_FRAMES);
     let pages = match line.mem {
         Some(bytes) => bytes >> 12,
-        None if initial => free.saturating_sub(free / 64),
+        None if first => free.saturating_sub(free / 64),
         None => DEFAULT_BYTES >> 12,
     };
     if pages > free {
@@ -222,7 +222,7 @@ fn size(line: &DomainLine<'_>, initial: bool) -> Result<u64, BuildError> {
 }
 
 /// Builds one domain. What can be refused by looking is refused before the domain exists.
-fn build(info: &BootInfo, plan: &DomainPlan<'_>, id: DomId, initial: bool) -> Result<Arc<Domain>, BuildError> {
+fn build(info: &BootInfo, plan: &DomainPlan<'_>, id: DomId, first: bool) -> Result<Arc<Domain>, BuildError> {
     if plan.line.cmdline.len() >= MAX_GUEST_CMDLINE {
         let (len, most) = (plan.line.cmdline.len(), MAX_GUEST_CMDLINE - 1);
         return Err(error(format_args!("its kernel command line has {len} bytes, a guest can be given {most}")));
@@ -238,10 +238,11 @@ fn build(info: &BootInfo, plan: &DomainPlan<'_>, id: DomId, initial: bool) -> Re
         (None, Ok(Image::Elf(elf))) => elf,
         _ => return Err(error(format_args!("kernel: not an ELF image"))),
     };
+    let initial = plan.line.initial.unwrap_or(false);
     let features = if initial { FEATURES | 1 << XENFEAT_dom0 } else { FEATURES };
     let kernel = Kernel::parse(elf, features).map_err(kernel_error)?;
     let initrd_bytes = initrd.as_ref().map_or(&[][..], BootModule::bytes);
-    let pages = size(&plan.line, initial)?;
+    let pages = size(&plan.line, first)?;
     let layout = Layout::plan(&kernel, initrd_bytes.len() as u64, pages).map_err(|e| error(format_args!("{e}")))?;
     let domain = create(&plan.line, id, initial, pages)?;
     let fill = || -> Option<Mfn> {

@@ -1,8 +1,8 @@
 //! Guests' consoles, multiplexed on the serial line.
 //!
-//! The first domain's console is `console_io`; its text goes out as it comes while it is alone, so that a terminal
-//! program works. With several domains every line is prefixed by its domain's name. Other domains have the PV
-//! console ring, whose indices are the guest's allegations (XSA-38). While there are several domains, what each
+//! An initial domain's console is `console_io`; others have the PV console ring, whose indices are the guest's
+//! allegations (XSA-38). The text of a domain that is alone goes out as it comes, so that a terminal program works. With
+//! several domains every line is prefixed by its domain's name. While there are several domains, what each
 //! prints is limited in rate ([`BURST`], [`COST_NS`]; XSA-118): a ring is left unread for a while, a `console_io` writer
 //! sleeps, nothing is lost. The X-Kernel's own lines about a domain need no limit: each is printed once in its life.
 

@@ -55,7 +55,7 @@ pub struct Domain {
     pub id: DomId,
     /// Its name, for people.
     pub name: ArrayString<32>,
-    /// The first domain: SIF_INITDOMAIN and `console_io`.
+    /// SIF_INITDOMAIN and `console_io`.
     pub initial: bool,
     /// Whether its guest may switch X-mode on.
     pub xmode: bool,

@@ -1,4 +1,4 @@
-//! `console_io`: the console of the first domain.
+//! `console_io`: the console of the initial domain.
 
 use xen_abi::console::{CONSOLEIO_read, CONSOLEIO_write};
 use xen_abi::errno::Errno;

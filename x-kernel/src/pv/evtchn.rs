@@ -115,7 +115,7 @@ pub fn raise_virq(vcpu: &Vcpu, virq: u32) {
     }
 }
 
-/// Tells the first domain that console input waits.
+/// Tells the initial domain that console input waits.
 pub fn raise_console(domain: &Domain) {
     let notify = domain.events.lock().raise_virq(VIRQ_CONSOLE, 0);
     if let Some(notify) = notify {

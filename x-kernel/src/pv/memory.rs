@@ -55,7 +55,7 @@ pub fn memory_op(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
         c if c == XENMEM_maximum_gpfn => value(cx.domain.max_pages.load(Ordering::Relaxed).saturating_sub(1)),
         c if c == XENMEM_memory_map => memory_map(cx, args),
         c if c == XENMEM_machine_memory_map => {
-            // The first domain asks for the machine's map; what it gets is its own memory, all of it RAM, because
+            // The initial domain asks for the machine's map; what it gets is its own memory, all of it RAM, because
             // no device of the machine is its.
             if !cx.domain.initial {
                 return Err(Errno::EPERM);
