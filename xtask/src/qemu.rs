@@ -80,15 +80,22 @@ pub const SUCCESS: i32 = 0x10 << 1 | 1;
 /// See [`SUCCESS`].
 pub const PANIC: i32 = 0x11 << 1 | 1;
 
+/// How often a machine on a terminal is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// A command line for QEMU. No SMAP: this version checks a ring-3 `iretq` as if it were the supervisor's.
 pub fn command(machine: &Machine) -> Result<Command> {
     setup::ensure(setup::RUN)?;
-    let mut q = Command::new("qemu-system-x86_64");
+    // Whatever becomes of us, QEMU ends with us: this thread's death is a signal to it.
+    let mut q = Command::new("setpriv");
+    q.args(["--pdeathsig", "TERM", "qemu-system-x86_64"]);
     q.args(["-accel", "tcg", "-cpu", "max,-smap,-la57", "-display", "none", "-vga", "none", "-net", "none", "-no-reboot"]);
     q.args(["-m", &machine.mem_mib.to_string(), "-smp", &machine.cpus.to_string()]);
     q.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
     if machine.interactive {
-        q.args(["-chardev", "stdio,id=con,mux=on,signal=off", "-serial", "chardev:con", "-mon", "con"]);
+        // A comma in a file's name is written twice.
+        let log = machine.log.display().to_string().replace(',', ",,");
+        q.args(["-chardev", &format!("stdio,id=con,mux=on,signal=off,logfile={log}"), "-serial", "chardev:con", "-mon", "con"]);
     } else {
         q.args(["-serial", "stdio", "-monitor", "none"]);
     }
@@ -129,12 +136,31 @@ fn feed(input: Input, mut to: ChildStdin) {
     });
 }
 
+/// Starts a machine whose console is the terminal, and waits for its end.
+fn run_on_terminal(q: &mut Command, timeout: Option<Duration>) -> Result<Ended> {
+    let start = Instant::now();
+    let mut guard = Guard(q.spawn().context("cannot start QEMU")?);
+    let ended = |code, timed_out| Ended { log: String::new(), code, timed_out, times: Vec::new(), status: None };
+    let Some(timeout) = timeout else { return Ok(ended(guard.0.wait()?.code(), false)) };
+    loop {
+        if let Some(status) = guard.0.try_wait()? {
+            return Ok(ended(status.code(), false));
+        }
+        if start.elapsed() >= timeout {
+            // Not by force: QEMU gives the terminal back as it was.
+            sh::run(Command::new("kill").args(["-TERM", &guard.0.id().to_string()]))?;
+            guard.0.wait()?;
+            return Ok(ended(None, true));
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
 /// Starts the machine and waits for its end.
 pub fn run(machine: &Machine) -> Result<Ended> {
     let mut q = command(machine)?;
     if machine.interactive {
-        let status = q.status().context("cannot start QEMU")?;
-        return Ok(Ended { log: String::new(), code: status.code(), timed_out: false, times: Vec::new(), status: None });
+        return run_on_terminal(&mut q, machine.timeout);
     }
     q.stdin(if machine.input == Input::Nothing { Stdio::null() } else { Stdio::piped() }).stdout(Stdio::piped()).stderr(Stdio::inherit());
     let start = Instant::now();
