@@ -1,6 +1,6 @@
 //! Tests that boot: each case of tests/cases.toml is one machine, and what its serial log must and must not say.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use regex::Regex;
@@ -10,7 +10,7 @@ use crate::initrd::Script;
 use crate::qemu::{self, BootFrom, Ended, Input, Machine};
 use crate::run::{self, GuestArgs};
 use crate::screen::Show;
-use crate::{bochs, iso, sh};
+use crate::{bochs, clock, iso, sh};
 
 /// What no log may say, whatever the case.
 const NEVER: &[&str] = &["panic", "census: .*leaks", r"CHECK .* FAIL", "VERDICT (FAILURE|ERROR)", "Kernel panic - not syncing"];
@@ -146,12 +146,15 @@ impl Case {
             input: if self.audit { Input::Key('a', AUDIT_EVERY) } else { Input::Nothing },
             more: Vec::new(),
         };
+        let started = SystemTime::now();
         let ended = match self.on {
             Emulator::Qemu => qemu::run(&machine),
             Emulator::Bochs => bochs::run(&image, machine.mem_mib, Duration::from_secs(self.timeout), &machine.log),
         };
         std::fs::remove_file(&image)?;
-        let faults = self.judge(&ended?)?;
+        let ended = ended?;
+        let mut faults = self.judge(&ended)?;
+        faults.extend(clock::faults(&ended.times, started));
         if !faults.is_empty() {
             bail!("{}\n    log: {}", faults.join("\n    "), machine.log.display());
         }

@@ -5,6 +5,7 @@ mod bochs;
 mod broken;
 mod build;
 mod case;
+mod clock;
 mod debian;
 mod fuzz;
 mod initrd;
