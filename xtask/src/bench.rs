@@ -69,7 +69,8 @@ impl Under {
 
     /// What boots `script` under it.
     fn boot(self, script: &Script) -> Result<Boot> {
-        let guest = GuestArgs { guest_mem: Some(format!("{GUEST_MIB}M")), ..GuestArgs::default() };
+        // Xen has no other kind of first domain, and its kernel does more on the way up.
+        let guest = GuestArgs { guest_mem: Some(format!("{GUEST_MIB}M")), initial: true, ..GuestArgs::default() };
         if self == Self::XKernel {
             return run::boot(&guest, script, true);
         }

@@ -8,6 +8,9 @@ use anyhow::{Context, Result};
 
 use crate::sh;
 
+/// The file in an unpacked package that says that all of it is there, and which version it is.
+const DONE: &str = "done";
+
 /// The package that `meta` depends on whose name begins with `prefix`.
 fn dependency(meta: &str, prefix: &str) -> Result<String> {
     let find = || -> Result<Option<String>> {
@@ -21,26 +24,27 @@ fn dependency(meta: &str, prefix: &str) -> Result<String> {
     find()?.with_context(|| format!("{meta} depends on no {prefix}…"))
 }
 
-/// The folder that `package` is unpacked in.
+/// The folder that `package` is unpacked in. It appears there in one step, whole.
 fn unpacked(package: &str) -> Result<PathBuf> {
-    let folder = sh::cache(&format!("debian/{package}"))?;
-    if folder.join("done").is_file() {
+    let folder = sh::cache("debian")?.join(package);
+    let _lock = sh::lock("debian")?;
+    if folder.join(DONE).is_file() {
         return Ok(folder);
     }
     eprintln!("xtask: fetching {package}");
-    let fetch = || sh::run(Command::new("apt-get").current_dir(&folder).args(["download", "-qq", package]));
+    let part = sh::cache("debian")?.join("part");
+    sh::empty(&part)?;
+    sh::empty(&folder)?;
+    let fetch = || sh::run(Command::new("apt-get").current_dir(&part).args(["download", "-qq", package]));
     if fetch().is_err() {
         sh::run(Command::new("apt-get").args(["update", "-qq"]))?;
         fetch()?;
     }
-    for entry in std::fs::read_dir(&folder)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|e| e == "deb") {
-            sh::run(Command::new("dpkg").arg("-x").arg(&path).arg(&folder))?;
-            std::fs::remove_file(&path)?;
-        }
-    }
-    std::fs::write(folder.join("done"), "")?;
+    let deb = file(&part, "", ".deb")?;
+    sh::run(Command::new("dpkg").arg("-x").arg(&deb).arg(&part))?;
+    std::fs::remove_file(&deb)?;
+    std::fs::write(part.join(DONE), deb.file_name().context("a package has a name")?.as_encoded_bytes())?;
+    std::fs::rename(&part, &folder)?;
     Ok(folder)
 }
 
@@ -61,4 +65,11 @@ pub fn kernel() -> Result<PathBuf> {
 /// Debian's Xen, as an ELF that GRUB loads.
 pub fn xen() -> Result<PathBuf> {
     file(&unpacked("xen-hypervisor-4.17-amd64")?.join("boot"), "xen-4.17", ".gz")
+}
+
+/// Linux's source as Debian has it: the archive, and the name of the package, which has the version in it.
+pub fn linux_source() -> Result<(PathBuf, String)> {
+    let folder = unpacked("linux-source-6.1")?;
+    let version = std::fs::read_to_string(folder.join(DONE))?;
+    Ok((file(&folder.join("usr/src"), "linux-source-", ".tar.xz")?, version))
 }

@@ -11,6 +11,7 @@ mod fuzz;
 mod initrd;
 mod iso;
 mod lint;
+mod linux;
 mod qemu;
 mod run;
 mod screen;

@@ -14,7 +14,7 @@ use crate::initrd::{self, Script};
 use crate::iso::{self, Boot, Module};
 use crate::qemu::{self, BootFrom, Input, Machine};
 use crate::screen::Show;
-use crate::{broken, debian, setup, sh};
+use crate::{broken, debian, linux, setup, sh};
 
 /// Exit status when the time ran out.
 const TIMED_OUT: u8 = 124;
@@ -23,7 +23,8 @@ const TIMED_OUT: u8 = 124;
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct GuestArgs {
-    /// A PV kernel (ELF or bzImage) for the first domain, instead of Debian's
+    /// A PV kernel (ELF or bzImage) for the first domain, instead of Debian's; linux:up is one for a single processor,
+    /// built from Debian's source, guest:NAME one of tests/guests
     #[arg(long)]
     pub kernel: Option<PathBuf>,
     /// Its initrd
@@ -44,6 +45,12 @@ pub struct GuestArgs {
     /// The first domain's memory; without it all that the machine has
     #[arg(long)]
     pub guest_mem: Option<String>,
+    /// The first domain's virtual processors
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub vcpus: Option<u32>,
+    /// Tell the first domain's kernel that it is an initial domain
+    #[arg(long)]
+    pub initial: bool,
     /// Options of the X-Kernel
     #[arg(long, default_value = "")]
     pub options: String,
@@ -108,52 +115,65 @@ pub fn mib(text: &str) -> Result<u64> {
     }
 }
 
-/// A module's file: `guest:NAME` is a micro-guest, `broken:KIND` one that must be refused, `debian:kernel`
-/// Debian's stock kernel; all else is a path.
+/// A module's file: `guest:NAME` is a micro-guest, `linux:NAME` a Linux that we build and `vmlinux:NAME` the same one
+/// unpacked, `debian:kernel` Debian's stock kernel, `broken:KIND` one that must be refused; all else is a path.
 fn named(file: &Path) -> Result<PathBuf> {
     match file.to_str().and_then(|text| text.split_once(':')) {
         Some(("guest", name)) => Ok(build::guests()?.join(name)),
-        Some(("broken", kind)) => broken::file(kind),
+        Some(("linux", name)) => Ok(linux::build(name)?.join("bzImage")),
+        Some(("vmlinux", name)) => Ok(linux::build(name)?.join("vmlinux")),
         Some(("debian", "kernel")) => debian::kernel(),
+        Some(("broken", kind)) => broken::file(kind),
         _ => Ok(file.to_path_buf()),
     }
 }
 
+/// Whether it is a Linux of ours, which gets the built-in initrd as Debian's does.
+fn is_linux(kernel: &Path) -> bool {
+    kernel.to_str().is_some_and(|text| text.starts_with("linux:") || text.starts_with("vmlinux:"))
+}
+
 /// The guest's files, Debian's where none are given, and the first domain's command line.
 fn files(guest: &GuestArgs, script: &Script) -> Result<(PathBuf, Option<PathBuf>, String)> {
-    let initrd = match (&guest.kernel, &guest.initrd) {
-        (_, Some(initrd)) => Some(named(initrd)?),
-        (Some(_), None) => None,
-        (None, None) => Some(initrd::make(script)?),
+    let linux = guest.kernel.as_deref().is_none_or(is_linux);
+    let initrd = match &guest.initrd {
+        Some(initrd) => Some(named(initrd)?),
+        None => linux.then(|| initrd::make(script)).transpose()?,
     };
     let kernel = match &guest.kernel {
         Some(kernel) => named(kernel)?,
         None => debian::kernel()?,
     };
-    let cmdline =
-        guest.cmdline.clone().unwrap_or_else(|| if guest.kernel.is_none() { "console=hvc0 quiet nr_cpus=1".into() } else { String::new() });
-    Ok((kernel, initrd, cmdline))
+    let usual = || if linux { format!("console=hvc0 quiet nr_cpus={}", guest.vcpus.unwrap_or(1)) } else { String::new() };
+    Ok((kernel, initrd, guest.cmdline.clone().unwrap_or_else(usual)))
 }
 
 /// The boot modules for a guest.
 fn modules(guest: &GuestArgs, script: &Script) -> Result<Vec<Module>> {
     let (kernel, initrd, cmdline) = files(guest, script)?;
-    let line = match &guest.guest_mem {
-        Some(mem) => format!("xk:domain mem={mem} -- {cmdline}"),
-        None => cmdline,
-    };
+    let options = [
+        guest.guest_mem.as_ref().map(|m| format!(" mem={m}")),
+        guest.vcpus.map(|n| format!(" vcpus={n}")),
+        guest.initial.then(|| " initial=yes".to_string()),
+    ];
+    let options: String = options.into_iter().flatten().collect();
+    let (line, initrd_line) =
+        if options.is_empty() { (cmdline, String::new()) } else { (format!("xk:domain{options} -- {cmdline}"), "xk:initrd".into()) };
     let mut modules = vec![Module { file: kernel.clone(), line }];
     let first_initrd = initrd.clone();
-    modules.extend(initrd.map(|file| Module { file, line: if guest.guest_mem.is_some() { "xk:initrd".into() } else { String::new() } }));
+    modules.extend(initrd.map(|file| Module { file, line: initrd_line }));
     for text in &guest.domains {
         let (mut file, mut initrd, mut options, mut cmdline) = (kernel.clone(), first_initrd.clone(), String::new(), String::new());
         let (head, tail) = text.split_once("cmdline=").unwrap_or((text, ""));
         cmdline.push_str(tail);
         for part in head.split(',').filter(|p| !p.is_empty()) {
             match part.split_once('=') {
-                Some(("kernel", value)) => (file, initrd) = (named(Path::new(value))?, None),
+                Some(("kernel", value)) => {
+                    file = named(Path::new(value))?;
+                    initrd = initrd.filter(|_| is_linux(Path::new(value)));
+                }
                 Some(("initrd", value)) => initrd = Some(named(Path::new(value))?),
-                Some((key @ ("name" | "mem" | "weight" | "vcpus"), value)) => options.push_str(&format!(" {key}={value}")),
+                Some((key @ ("name" | "mem" | "weight" | "vcpus" | "initial"), value)) => options.push_str(&format!(" {key}={value}")),
                 _ => bail!("--domain: '{part}' is not understood"),
             }
         }
@@ -179,9 +199,14 @@ pub fn boot(guest: &GuestArgs, script: &Script, stats: bool) -> Result<Boot> {
 pub fn boot_on_xen(guest: &GuestArgs, script: &Script, mem_mib: u64) -> Result<Boot> {
     let (kernel, initrd, cmdline) = files(guest, script)?;
     let dom0 = mem_mib.saturating_sub(192).max(64);
+    let vcpus = guest.vcpus.map(|n| format!(" dom0_max_vcpus={n}")).unwrap_or_default();
     let mut modules = vec![Module { file: kernel, line: format!("placeholder {cmdline}") }];
     modules.extend(initrd.map(|file| Module { file, line: String::new() }));
-    Ok(Boot { kernel: debian::xen()?, options: format!("placeholder console=com1 com1=115200,8n1 dom0_mem={dom0}M,max:{dom0}M"), modules })
+    Ok(Boot {
+        kernel: debian::xen()?,
+        options: format!("placeholder console=com1 com1=115200,8n1 dom0_mem={dom0}M,max:{dom0}M{vcpus}"),
+        modules,
+    })
 }
 
 /// `run`.

@@ -15,12 +15,14 @@ pub const RUN: &[&str] =
 pub const TEST: &[&str] = &["libxen-dev", "xz-utils"];
 /// What the tests of the TLB need: an emulator that keeps what a CPU keeps.
 pub const BOCHS: &[&str] = &["bochs", "bochs-term", "bochsbios", "vgabios"];
+/// What building Linux needs.
+pub const LINUX: &[&str] = &["gcc", "libc6-dev", "binutils", "make", "flex", "bison", "bc", "libelf-dev", "xz-utils", "zstd"];
 /// What the debugger needs.
 pub const GDB: &[&str] = &["gdb"];
 
 /// Installs everything.
 pub fn all() -> Result<()> {
-    ensure(&[BUILD, RUN, TEST, BOCHS, GDB].concat())
+    ensure(&[BUILD, RUN, TEST, BOCHS, LINUX, GDB].concat())
 }
 
 /// Whether a package is installed.

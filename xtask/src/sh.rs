@@ -1,5 +1,6 @@
 //! Paths of the project, and running other programs.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -27,6 +28,24 @@ pub fn cache(name: &str) -> Result<PathBuf> {
     let path = base.context("neither XDG_CACHE_HOME nor HOME is set")?.join("x-containers").join(name);
     std::fs::create_dir_all(&path)?;
     Ok(path)
+}
+
+/// Keeps all others, threads and processes, out of the cache's folder `name` until what it returns is dropped.
+pub fn lock(name: &str) -> Result<File> {
+    let file = File::create(cache(name)?.join("lock"))?;
+    if file.try_lock().is_err() {
+        eprintln!("xtask: waiting for another one that works in the cache's folder {name}");
+        file.lock()?;
+    }
+    Ok(file)
+}
+
+/// Makes `folder` an empty one.
+pub fn empty(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
 }
 
 /// Runs a command; its output goes to stderr.
