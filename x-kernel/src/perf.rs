@@ -108,6 +108,8 @@ dom_counters! {
     flushes_asked,
     /// Page-table entries changed by hypercall.
     pt_entries_updated,
+    /// Hypercalls that came in a multicall: they are counted by number, and crossed nothing.
+    multicall_calls,
     /// Hypercalls that were preempted and went on later.
     continuations,
     /// Device and timer interrupts that arrived while the domain ran.

@@ -50,12 +50,12 @@ enum Verb {
     },
     /// Boots a guest that makes random hypercalls, beside a canary, with every count made again meanwhile
     Fuzz(fuzz::FuzzArgs),
-    /// Measures beside a baseline: `boot`
+    /// Measures beside Debian's Xen: `boot` (time), `crossings` (ring crossings, instructions), `memory`
     Bench {
         /// What to measure
         #[arg(default_value = "boot")]
         name: String,
-        /// How often; the median counts
+        /// How often `boot` is run; the median counts
         #[arg(long, default_value_t = 3)]
         runs: u32,
     },

@@ -49,6 +49,20 @@ pub enum Input {
     Stdin,
     /// A debug key's letter, again and again.
     Key(char, Duration),
+    /// These bytes, when a line has this text.
+    After(&'static str, &'static [u8]),
+}
+
+impl Input {
+    /// Whether `line` is what it waits for.
+    fn begins(&self, line: &str) -> bool {
+        match self {
+            Self::Nothing => false,
+            // Not before the X-Kernel has set the port up: that throws away what has come.
+            Self::Stdin | Self::Key(..) => line.starts_with("X-Kernel: "),
+            Self::After(text, _) => line.contains(text),
+        }
+    }
 }
 
 /// What a machine boots from.
@@ -128,6 +142,7 @@ fn feed(input: Input, mut to: ChildStdin) {
     std::thread::spawn(move || match input {
         Input::Nothing => {}
         Input::Stdin => drop(std::io::copy(&mut std::io::stdin(), &mut to)),
+        Input::After(_, keys) => drop(to.write_all(keys)),
         Input::Key(letter, every) => {
             while write!(to, "\x1d{letter}").and_then(|()| to.flush()).is_ok() {
                 std::thread::sleep(every);
@@ -186,8 +201,7 @@ pub fn run(machine: &Machine) -> Result<Ended> {
             Ok(line) => {
                 log.write_all(&line)?;
                 let line = String::from_utf8_lossy(&line).replace('\r', "");
-                // Not before the X-Kernel has set the port up: that throws away what has come.
-                if let Some(to) = guest_input.take_if(|_| line.starts_with("X-Kernel: ")) {
+                if let Some(to) = guest_input.take_if(|_| machine.input.begins(&line)) {
                     feed(machine.input, to);
                 }
                 match screen.line(&line) {

@@ -128,6 +128,9 @@ hypercalls! {
 pub fn dispatch(cx: &mut HcCx<'_>, nr: u64, args: &mut Args) -> HcResult {
     if let Some(counter) = usize::try_from(nr).ok().and_then(|i| cx.domain.counters.hypercalls.get(i)) {
         counter.bump();
+        if cx.in_multicall {
+            cx.domain.counters.multicall_calls.bump();
+        }
     }
     trace::record(trace::Id::Hypercall, nr, args.0[0], args.0[1]);
     let handler = handler(nr).ok_or(Errno::ENOSYS)?;

@@ -8,7 +8,7 @@ use super::Finding;
 use crate::{setup, sh};
 
 /// Crates that run on the host as well.
-const HOST: &[&str] = &["xtask", "xen-abi", "pv-core", "dom-image"];
+const HOST: &[&str] = &["xtask", "xen-abi", "pv-core", "dom-image", "crossings"];
 
 /// The X-Kernel. It is not linked for this, so the host's core library will do in place of the bare machine's, for
 /// which a toolchain may have none.

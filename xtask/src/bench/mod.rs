@@ -1,17 +1,19 @@
 //! `bench`: the X-Kernel beside Debian's Xen, with the same kernel, initrd, memory and machine.
 //!
-//! Times are wall time of an emulator: only ratios between runs on one host, taken alternately, mean anything.
+//! `boot` is time, `crossings` what the same work costs in entries to ring 0 and in instructions.
+
+mod boot;
+mod crossings;
 
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use serde_json::json;
+use anyhow::{Result, bail};
 
 use crate::initrd::Script;
 use crate::iso::{self, Boot};
-use crate::qemu::{self, BootFrom, Ended, Machine};
+use crate::qemu::{self, BootFrom, Ended, Input, Machine};
 use crate::run::{self, GuestArgs};
 use crate::screen::Show;
 use crate::sh;
@@ -24,7 +26,7 @@ pub const GUEST_MIB: u64 = 832;
 /// for the host's page faults.
 const PREALLOC: [&str; 4] = ["-object", "memory-backend-ram,id=ram,size=1024M,prealloc=on", "-machine", "memory-backend=ram"];
 /// How long a boot may take, with everything counted.
-const TIMEOUT: Duration = Duration::from_secs(600);
+const TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// What is compared.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -92,8 +94,8 @@ impl Under {
     }
 }
 
-/// Runs an image to its end.
-pub fn run_image(image: &Path, name: &str, more: &[&str]) -> Result<Ended> {
+/// Runs an image to its end, typing `input`.
+pub fn run_machine(image: &Path, name: &str, more: &[&str], input: Input) -> Result<Ended> {
     let machine = Machine {
         boot: BootFrom::Iso(image.to_path_buf()),
         mem_mib: MACHINE_MIB,
@@ -105,56 +107,23 @@ pub fn run_image(image: &Path, name: &str, more: &[&str]) -> Result<Ended> {
         log: qemu::log_file(&format!("bench-{name}"))?,
         show: Show::Nothing,
         several: false,
-        input: qemu::Input::Nothing,
+        input,
         more: more.iter().map(|o| (*o).to_string()).collect(),
     };
     let ended = qemu::run(&machine)?;
-    if ended.timed_out || !ended.log.lines().any(|l| l == "XK-EXIT 0") {
-        bail!("the guest did not do its work; the log is {}", machine.log.display());
+    if ended.timed_out {
+        bail!("the machine did not come to an end; the log is {}", machine.log.display());
     }
     Ok(ended)
 }
 
-/// The middle one.
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at = |i: usize| sorted.get(i).copied().unwrap_or(f64::NAN);
-    let half = sorted.len() / 2;
-    if sorted.len() % 2 == 1 { at(half) } else { f64::midpoint(at(half.saturating_sub(1)), at(half)) }
-}
-
-/// When the first line that begins with `prefix` came, in seconds.
-fn when(ended: &Ended, prefix: &str) -> Result<f64> {
-    let line = ended.times.iter().find(|(_, line)| line.starts_with(prefix));
-    line.map(|(time, _)| time.as_secs_f64()).with_context(|| format!("no line begins with '{prefix}'"))
-}
-
-/// `bench boot`: wall time to the first line of userspace, alternately under each.
-fn boot(runs: u32) -> Result<()> {
-    let images = Under::ALL.iter().map(|u| u.image(&Script::Command(vec!["true".into()]), "boot")).collect::<Result<Vec<_>>>()?;
-    let mut times = vec![(Vec::new(), Vec::new()); images.len()];
-    for round in 0..runs {
-        for ((under, image), (from_power, from_hello)) in Under::ALL.iter().zip(&images).zip(&mut times) {
-            let ended = run_image(image, &format!("boot-{}", under.file()), &PREALLOC)?;
-            let done = when(&ended, "INIT reached")?;
-            from_power.push(done);
-            from_hello.push(done - when(&ended, under.first_line())?);
-            eprintln!("xtask: run {} of {runs}: {}: {done:.2} s", round + 1, under.name());
-        }
+/// Runs an image whose guest has a command to run.
+pub fn run_image(image: &Path, name: &str, more: &[&str]) -> Result<Ended> {
+    let ended = run_machine(image, name, more, Input::Nothing)?;
+    if !ended.log.lines().any(|l| l == "XK-EXIT 0") {
+        bail!("the guest did not do its work; the log is {}", qemu::log_file(&format!("bench-{name}"))?.display());
     }
-    let ours = times.first().map(|(power, hello)| (median(power), median(hello))).context("nothing was measured")?;
-    println!("wall time to `INIT reached`, median of {runs}; ratio: the X-Kernel's time divided by this one's");
-    println!("{:<20} {:>14} {:>7} {:>24} {:>7}", "", "from QEMU's start", "ratio", "from hypervisor's 1st line", "ratio");
-    let mut rows = Vec::new();
-    for (under, (power, hello)) in Under::ALL.iter().zip(&times) {
-        let (p, h) = (median(power), median(hello));
-        println!("{:<20} {p:>15.2} s {:>7.2} {h:>24.2} s {:>7.2}", under.name(), ours.0 / p, ours.1 / h);
-        rows.push(json!({ "under": under.name(), "from_start_s": power, "from_first_line_s": hello, "median_from_start_s": p,
-            "median_from_first_line_s": h, "ratio_from_start": ours.0 / p, "ratio_from_first_line": ours.1 / h }));
-    }
-    save("boot", &json!({ "runs": runs, "machine_mib": MACHINE_MIB, "guest_mib": GUEST_MIB, "rows": rows }))?;
-    Ok(())
+    Ok(ended)
 }
 
 /// Writes results to target/bench.
@@ -168,7 +137,8 @@ pub fn save(name: &str, value: &serde_json::Value) -> Result<()> {
 /// `bench`.
 pub fn run(name: &str, runs: u32) -> Result<()> {
     match name {
-        "boot" => boot(runs.max(1)),
-        _ => bail!("nothing called '{name}' can be measured: boot"),
+        "boot" => boot::run(runs.max(1)),
+        "crossings" => crossings::run(),
+        _ => bail!("nothing called '{name}' can be measured: boot, crossings"),
     }
 }
