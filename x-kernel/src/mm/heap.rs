@@ -1,5 +1,8 @@
 //! The X-Kernel's heap: the `talc` allocator, growing by whole blocks from the frame allocator.
 //!
+//! What it has grown by it keeps. So large allocations, which are few and short-lived (a decompressor's window may have
+//! 64 MiB), get frames of their own, which are given back with them.
+//!
 //! On guest paths allocation must be allowed to fail: use `try_reserve` and the like there.
 
 // UNSAFETY: implements the global allocator.
@@ -16,6 +19,16 @@ use crate::sync::{SpinLock, level};
 
 /// The least that the heap grows by: 2^6 frames, 256 KiB.
 const CHUNK_ORDER: u32 = 6;
+
+/// From this size on an allocation gets frames of its own.
+const LARGE: usize = 1 << 20;
+
+/// The frames of an allocation that gets its own. The answer depends on the layout alone, so it is the same when the
+/// allocation is given back.
+fn own_frames(layout: Layout) -> Option<u64> {
+    let large = layout.size() >= LARGE && layout.align() <= to_usize(FRAME_SIZE);
+    large.then(|| (layout.size() as u64).div_ceil(FRAME_SIZE))
+}
 
 struct Grow;
 
@@ -42,11 +55,21 @@ static HEAP: Heap = Heap(SpinLock::new(Talc::new(Grow)));
 // not unwind: panics abort.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if let Some(frames) = own_frames(layout) {
+            let start = frame_alloc::alloc_run(frames).map(hyp_pt::direct_map_va);
+            return start.map_or(core::ptr::null_mut(), |va| core::ptr::with_exposed_provenance_mut(to_usize(va)));
+        }
         // SAFETY: the caller promises a layout that is not empty, which is all that `malloc` asks for.
         unsafe { self.0.lock().malloc(layout) }.map_or(core::ptr::null_mut(), NonNull::as_ptr)
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        if let Some(frames) = own_frames(layout) {
+            if let Some(start) = hyp_pt::direct_map_mfn(ptr.expose_provenance() as u64) {
+                frame_alloc::free_run(start, frames);
+            }
+            return;
+        }
         let Some(ptr) = NonNull::new(ptr) else { return };
         // SAFETY: the caller promises that `ptr` came from `alloc` with this layout.
         unsafe { self.0.lock().free(ptr, layout) };

@@ -36,6 +36,11 @@ pub(super) fn direct_map_va(mfn: Mfn) -> u64 {
     DIRECT_MAP_BASE.wrapping_add(mfn.raw() << FRAME_SHIFT)
 }
 
+/// The frame at `va` of the direct map.
+pub(super) fn direct_map_mfn(va: u64) -> Option<Mfn> {
+    Mfn::new(va.checked_sub(DIRECT_MAP_BASE)? >> FRAME_SHIFT)
+}
+
 /// CPUID.80000001:EDX, 1 GiB pages.
 const CPUID_1G: u32 = 1 << 26;
 

@@ -114,6 +114,22 @@ selftest! {
 }
 
 selftest! {
+    /// A large allocation, grown and shrunk, gives its frames back: the heap keeps none of them.
+    fn large_allocations_leave_nothing() {
+        let before = frame_alloc::free_frames();
+        let mut bytes: Vec<u8> = Vec::new();
+        ensure!(bytes.try_reserve_exact(2 << 20).is_ok());
+        bytes.resize(2 << 20, 5);
+        ensure!(before - frame_alloc::free_frames() == 2 << 8);
+        ensure!(bytes.try_reserve_exact(1 << 20).is_ok());
+        ensure!(bytes.iter().all(|&b| b == 5));
+        ensure!(before - frame_alloc::free_frames() == 3 << 8);
+        drop(bytes);
+        ensure!(frame_alloc::free_frames() == before);
+    }
+}
+
+selftest! {
     /// A scratch buffer is zeroed, whole, out of reach of windows, and given back.
     fn scratch_buffers_come_and_go() {
         let before = frame_alloc::free_frames();
