@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use crate::arch::x86_64::serial;
 use crate::domain::{self, audit, census, console};
 use crate::percpu;
-use crate::trace;
+use crate::{stats, trace};
 
 /// Ctrl-]
 const PREFIX: u8 = 0x1d;
@@ -45,9 +45,10 @@ fn command(key: u8) {
         b'f' => census::print(),
         b'a' => audit::run(),
         b'e' => event_channels(),
+        b's' => stats::print(),
         b't' => trace::dump(),
         _ => log::info!(
-            "debug keys, after Ctrl-]: i input to the next domain, d registers, q domains, f frame census, a audit, e event channels, t trace, h help"
+            "debug keys, after Ctrl-]: i input to the next domain, d registers, q domains, f frame census, a audit, e event channels, s statistics to com2, t trace, h help"
         ),
     }
 }

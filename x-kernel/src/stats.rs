@@ -1,13 +1,14 @@
 //! The counters as JSON, for whoever started the machine with `stats=com2`.
 //!
-//! Each domain's record is kept when it dies; all are written out when the machine stops.
+//! Each domain's record is kept when it dies; all are written out when the machine stops, and at a debug key.
 
 use alloc::string::String;
 use core::fmt::Write;
+use core::sync::atomic::Ordering;
 
 use crate::arch::x86_64::{serial, tsc};
-use crate::domain::Domain;
-use crate::mm::{frame_alloc, heap};
+use crate::domain::{self, Domain};
+use crate::mm::{self, frame_alloc, heap};
 use crate::percpu;
 use crate::sync::{SpinLock, level};
 
@@ -55,8 +56,16 @@ pub fn print() {
         return;
     }
     let cpu = percpu::this();
+    let (mut domains, mut domain_frames) = (0u32, 0u64);
+    domain::for_each(|d| {
+        domains = domains.saturating_add(1);
+        domain_frames = domain_frames.saturating_add(d.pages.load(Ordering::Relaxed));
+    });
+    let mm::Fixed { ram, image, kept, page_tables, frame_table, allocator } = mm::fixed();
     serial::write_stats(format_args!(
-        "{{\"domains\":[{}],\"cpu\":{{\"cr3_loads\":{},\"switches\":{},\"interrupts\":{}}},\"time_ns\":{},\"memory\":{{\"frames\":{},\"free\":{},\"heap_bytes\":{}}}}}\n",
+        "{{\"domains\":[{}],\"cpu\":{{\"cr3_loads\":{},\"switches\":{},\"interrupts\":{}}},\"time_ns\":{},\"memory\":{{\"frames\":{},\"free\":{},\"heap_bytes\":{},\
+         \"domains\":{domains},\"domain_frames\":{domain_frames},\"ram\":{ram},\"image\":{image},\"kept\":{kept},\
+         \"page_tables\":{page_tables},\"frame_table\":{frame_table},\"allocator\":{allocator}}}}}\n",
         RECORDS.lock().as_str(),
         cpu.counters.cr3_loads.get(),
         cpu.counters.switches.get(),

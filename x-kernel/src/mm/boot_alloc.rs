@@ -53,6 +53,11 @@ impl BootAlloc {
         Some(unsafe { core::slice::from_raw_parts_mut(core::ptr::with_exposed_provenance_mut(at), len / 8) })
     }
 
+    /// How many frames are left.
+    pub(super) fn left(&self) -> u64 {
+        self.free.frames()
+    }
+
     /// What is left.
     pub(super) fn into_free(self) -> RangeSet {
         self.free

@@ -33,6 +33,7 @@ pub mod window;
 
 pub use frame_table::m2p;
 
+use crate::sync::InitOnce;
 use boot_alloc::BootAlloc;
 use ranges::{FrameRange, RangeSet};
 
@@ -45,6 +46,30 @@ pub struct MemoryMap {
     pub keep: ArrayVec<(u64, u64), 16>,
     /// The modules, as (start, length) in bytes.
     pub modules: ArrayVec<(u64, u64), { modules::MAX_MODULES }>,
+}
+
+/// What the X-Kernel has of the machine's memory from the start and for ever, in frames.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fixed {
+    /// RAM of the machine, of which all that follows is part.
+    pub ram: u64,
+    /// The image, with its zero-initialised data.
+    pub image: u64,
+    /// What firmware and boot loader keep, and what is below 1 MiB.
+    pub kept: u64,
+    /// Page tables.
+    pub page_tables: u64,
+    /// The frame table and the machine-to-physical table, with the page tables that map them.
+    pub frame_table: u64,
+    /// The frame allocator's own storage.
+    pub allocator: u64,
+}
+
+static FIXED: InitOnce<Fixed> = InitOnce::new();
+
+/// What the X-Kernel has from the start; nothing before [`init`].
+pub fn fixed() -> Fixed {
+    FIXED.get().copied().unwrap_or_default()
 }
 
 /// Frames that the boot code's page tables reach: 4 GiB.
@@ -70,9 +95,12 @@ pub fn init(map: &MemoryMap) {
     for &(start, len) in &map.keep {
         fits &= keep.insert(FrameRange::around(start, len));
     }
+    let image = image::frames().len();
+    let all = free.frames();
     for range in keep.as_slice() {
         fits &= free.remove(*range);
     }
+    let kept = all.saturating_sub(free.frames()).saturating_sub(image);
     for &(start, len) in &map.modules {
         let frames = FrameRange::around(start, len);
         fits &= free.remove(frames);
@@ -83,11 +111,23 @@ pub fn init(map: &MemoryMap) {
     modules::keep_for_ever(keep);
 
     let mut boot = BootAlloc::new(free, EARLY_FRAMES);
+    let before = boot.left();
     let built = hyp_pt::init(&ram, &mut || boot.take_zeroed());
     assert!(built.is_some(), "no memory for page tables");
+    let tabled = boot.left();
     boot.lift_limit();
     assert!(frame_table::init(&ram, &mut boot).is_some(), "no memory for the frame table");
+    let recorded = boot.left();
     let Some(storage) = boot.take_words(frame_alloc::storage_bytes(ram.end())) else { panic!("no memory for the frame allocator") };
+    let fixed = Fixed {
+        ram: ram.frames(),
+        image,
+        kept,
+        page_tables: before.saturating_sub(tabled),
+        frame_table: tabled.saturating_sub(recorded),
+        allocator: recorded.saturating_sub(boot.left()),
+    };
+    assert!(FIXED.set(fixed).is_ok(), "memory is taken over once");
     frame_alloc::init(storage, ram.end(), &boot.into_free());
     log::info!("memory: {} MiB of RAM, {} MiB free", ram.frames() >> 8, frame_alloc::free_frames() >> 8);
 }

@@ -1,9 +1,11 @@
 //! `bench`: the X-Kernel beside Debian's Xen, with the same kernel, initrd, memory and machine.
 //!
-//! `boot` is time, `crossings` what the same work costs in entries to ring 0 and in instructions.
+//! `boot` is time, `crossings` what the same work costs in entries to ring 0 and in instructions, `memory` what the
+//! hypervisor keeps for itself.
 
 mod boot;
 mod crossings;
+mod memory;
 
 use std::fmt::Write;
 use std::path::Path;
@@ -139,6 +141,7 @@ pub fn run(name: &str, runs: u32) -> Result<()> {
     match name {
         "boot" => boot::run(runs.max(1)),
         "crossings" => crossings::run(),
-        _ => bail!("nothing called '{name}' can be measured: boot, crossings"),
+        "memory" => memory::run(),
+        _ => bail!("nothing called '{name}' can be measured: boot, crossings, memory"),
     }
 }
