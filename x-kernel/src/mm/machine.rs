@@ -48,6 +48,14 @@ impl frame::Machine for XMachine {
         FrameWindow::new(table).map_or(0, |window| window.read_u64_at(offset(slot)))
     }
 
+    fn read_batch(&self, table: Mfn, slot: Slot, entries: &mut frame::Batch) {
+        let first = slot.batch().next().map_or(0, offset);
+        match FrameWindow::new(table) {
+            Some(window) => window.read_words(first, entries),
+            None => entries.fill(0),
+        }
+    }
+
     fn cmpxchg_entry(&self, table: Mfn, slot: Slot, old: u64, new: u64) -> Result<(), u64> {
         let Some(window) = FrameWindow::new(table) else { return Err(!old) };
         window.cmpxchg_u64_at(offset(slot), old, new).map(|_| ())

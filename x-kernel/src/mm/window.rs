@@ -125,6 +125,13 @@ impl FrameWindow {
     word_access!(u64, AtomicU64: read read_u64_at, write write_u64_at, cmpxchg cmpxchg_u64_at, fetch_or fetch_or_u64_at,
         fetch_and fetch_and_u64_at);
 
+    /// Reads aligned 64-bit words from byte `offset` on, each by one atomic access.
+    pub fn read_words(&self, offset: usize, words: &mut [u64]) {
+        for (word, at) in words.iter_mut().zip((offset..).step_by(8)) {
+            *word = self.read_u64_at(at);
+        }
+    }
+
     /// The offset of the 64-bit word that holds bit `bit` of the bitmap at `offset`, and the bit in it.
     fn bit_place(offset: usize, bit: u32) -> (usize, u64) {
         let word = (bit as usize >> 6).wrapping_mul(8);

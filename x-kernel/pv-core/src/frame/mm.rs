@@ -72,17 +72,22 @@ pub fn settle(m: &impl Machine, mm: &mut Mm) -> Result<(), FrameError> {
         let Some(level) = info.load().kind().level() else { return Ok(()) };
         // Taken off first: undoing an entry may put tables in front of it.
         mm.head = info.next();
-        let mut left = info.progress();
-        let start = left;
-        while let Some(slot) = left.checked_sub(1).and_then(Slot::new) {
-            if left < start && left % 64 == 0 && m.preempt() {
+        let start = info.progress();
+        let mut left = start;
+        let mut entries = [0; Slot::BATCH as usize];
+        while let Some(last) = left.checked_sub(1).and_then(Slot::new) {
+            if left < start && m.preempt() {
                 info.set_progress(left);
                 info.set_next(mm.head);
                 mm.head = mfn.raw().saturating_add(1);
                 return Err(FrameError::Preempted);
             }
-            pt::release(m, mm, level, m.read_entry(mfn, slot), slot);
-            left = slot.number();
+            // Nobody can write to the table, and the marks of a page walk do not matter here.
+            m.read_batch(mfn, last, &mut entries);
+            for (slot, entry) in last.batch().zip(&entries).rev().filter(|(slot, _)| *slot <= last) {
+                pt::release(m, mm, level, *entry, slot);
+                left = slot.number();
+            }
         }
         if level == super::Level::L4 {
             m.clear_hypervisor_slots(mfn);

@@ -34,6 +34,9 @@ pub(crate) use mm::defer;
 use crate::pt::Slot;
 use xen_abi::errno::Errno;
 
+/// Entries that are read together.
+pub type Batch = [u64; Slot::BATCH as usize];
+
 /// What the frame and page-table logic needs of the machine.
 pub trait Machine {
     /// The record of `mfn`; None if it is not RAM that guests may have.
@@ -42,6 +45,12 @@ pub trait Machine {
     fn max_mfn(&self) -> u64;
     /// Reads an entry of a page table. One atomic access.
     fn read_entry(&self, table: Mfn, slot: Slot) -> u64;
+    /// Reads the entries of `slot`'s [`Slot::batch`], each by one atomic access.
+    fn read_batch(&self, table: Mfn, slot: Slot, entries: &mut Batch) {
+        for (entry, slot) in entries.iter_mut().zip(slot.batch()) {
+            *entry = self.read_entry(table, slot);
+        }
+    }
     /// Replaces an entry if it is `old`; else answers what it is. One atomic access.
     ///
     /// # Errors

@@ -180,21 +180,41 @@ fn get_level(m: &impl Machine, mm: &mut Mm, mfn: Mfn, info: &FrameInfo, level: L
 /// Checks the entries from `progress` on and takes what they point to. The recursion is as deep as there are levels.
 fn validate(m: &impl Machine, mm: &mut Mm, mfn: Mfn, info: &FrameInfo, level: Level) -> Result<(), FrameError> {
     let start = info.progress();
-    for slot in Slot::all().skip(usize::from(start)) {
+    let mut next = Slot::new(start);
+    let mut entries = [0; Slot::BATCH as usize];
+    while let Some(first) = next {
         // Not at the first entry: each call gets somewhere.
-        let stop = slot.number() > start && slot.number() % 64 == 0 && m.preempt();
-        let taken = if stop { Err(FrameError::Preempted) } else { pt::adopt(m, mm, level, mfn, slot) };
-        if let Err(error) = taken {
-            info.set_progress(slot.number());
-            park(m, mm, mfn, info, level, error == FrameError::Preempted);
-            return Err(error);
+        if first.number() > start && m.preempt() {
+            return stopped(m, mm, mfn, info, level, first, FrameError::Preempted);
         }
+        m.read_batch(mfn, first, &mut entries);
+        for (slot, entry) in first.batch().zip(&entries).filter(|(slot, _)| *slot >= first) {
+            if let Err(error) = pt::adopt(m, mm, level, mfn, slot, *entry) {
+                return stopped(m, mm, mfn, info, level, slot, error);
+            }
+        }
+        next = first.batch().last().and_then(|last| Slot::new(last.number().saturating_add(1)));
     }
     if level == Level::L4 {
         m.install_hypervisor_slots(mfn, mm.dom());
     }
     info.store(TypeWord::fresh(level.kind()).with_validated());
     Ok(())
+}
+
+/// Leaves a table before the entry in `slot`, because of `error`.
+fn stopped(
+    m: &impl Machine,
+    mm: &mut Mm,
+    mfn: Mfn,
+    info: &FrameInfo,
+    level: Level,
+    slot: Slot,
+    error: FrameError,
+) -> Result<(), FrameError> {
+    info.set_progress(slot.number());
+    park(m, mm, mfn, info, level, error == FrameError::Preempted);
+    Err(error)
 }
 
 /// Leaves a table with count 0 and some entries taken: to be gone on with (`keep`), or to be undone.

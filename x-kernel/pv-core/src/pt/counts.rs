@@ -19,14 +19,14 @@ pub(super) fn take(m: &impl Machine, mm: &mut Mm, owner: DomId, level: Level, en
     }
 }
 
-/// Checks the entry in `slot` of a table that is being validated, takes what it points to, and writes it as it is to
-/// be. Until the table is validated nobody else may write it; a change seen here is the guest's last writable
-/// translation at work, which the flush before has ended.
-pub(crate) fn adopt(m: &impl Machine, mm: &mut Mm, level: Level, table: Mfn, slot: Slot) -> Result<(), FrameError> {
-    if level == Level::L4 && slot.is_hypervisor() {
+/// Checks the entry `found` in `slot` of a table that is being validated, takes what it points to, and writes it as it is
+/// to be. From before it was read until the table is validated nobody else may write it: the flush before has ended the
+/// guest's last writable translation.
+#[inline]
+pub(crate) fn adopt(m: &impl Machine, mm: &mut Mm, level: Level, table: Mfn, slot: Slot, found: u64) -> Result<(), FrameError> {
+    if found & bits::PRESENT == 0 || (level == Level::L4 && slot.is_hypervisor()) {
         return Ok(());
     }
-    let found = m.read_entry(table, slot);
     let Checked::Present { entry, to } = check(level, found, mm.kernel_pages())? else { return Ok(()) };
     take(m, mm, mm.dom(), level, entry, to)?;
     if entry != found && m.cmpxchg_entry(table, slot, found, entry).is_err() {
@@ -52,6 +52,7 @@ pub fn each_held(m: &impl Machine, table: Mfn, mut visit: impl FnMut(Mfn, Option
 }
 
 /// Gives back what an entry that has left its table held.
+#[inline]
 pub(crate) fn release(m: &impl Machine, mm: &mut Mm, level: Level, entry: u64, slot: Slot) {
     if entry & bits::PRESENT == 0 || (level == Level::L4 && slot.is_hypervisor()) {
         return;

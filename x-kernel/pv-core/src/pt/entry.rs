@@ -28,6 +28,8 @@ pub struct Slot(u16);
 impl Slot {
     /// Entries of a table.
     pub const COUNT: u16 = 512;
+    /// Entries that are read together where a whole table is gone through: between two of these there may be a pause.
+    pub const BATCH: u16 = 64;
 
     /// The entry numbered `n`.
     pub const fn new(n: u16) -> Option<Self> {
@@ -48,6 +50,12 @@ impl Slot {
     /// Every entry, in order.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..Self::COUNT).map(Self)
+    }
+
+    /// The entries that are read together with this one, in order.
+    pub fn batch(self) -> impl DoubleEndedIterator<Item = Self> + ExactSizeIterator {
+        let first = self.0 - self.0 % Self::BATCH;
+        (first..first.saturating_add(Self::BATCH)).map(Self)
     }
 
     /// Its number.
