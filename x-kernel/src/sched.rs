@@ -5,7 +5,7 @@
 //! leaves is copied out of the stack's top and the other's is copied in.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pv_core::frame::Mfn;
 use pv_core::sched::{SLICE_NS, Scheduler, VcpuParams};
@@ -49,8 +49,35 @@ pub fn init(cpus: u32) {
     *QUEUES.lock() = Some(Queues { policy, timers, vcpus });
 }
 
+/// No timer's deadline is before this, ns since boot: the way to a guest costs one load while none is due. Changes only
+/// under the lock of [`QUEUES`].
+static NEXT_TIMER_NS: AtomicU64 = AtomicU64::new(u64::MAX);
+
 fn with<R>(f: impl FnOnce(&mut Queues) -> R) -> Option<R> {
     QUEUES.lock().as_mut().map(f)
+}
+
+impl Queues {
+    /// Sets the timer of vCPU `key`, or stops it.
+    fn set_timer(&mut self, key: u32, deadline_ns: Option<u64>) {
+        match deadline_ns {
+            // Keys are below the capacity: `free_key` gives no others.
+            Some(at) => _ = self.timers.set(key, at),
+            None => _ = self.timers.remove(key),
+        }
+        self.publish_next_timer();
+    }
+
+    /// Takes out a vCPU whose timer is due at `now`.
+    fn pop_due(&mut self, now: u64) -> Option<Arc<Vcpu>> {
+        let due = self.timers.pop_due(now);
+        self.publish_next_timer();
+        self.vcpus.get(due?.0 as usize)?.clone()
+    }
+
+    fn publish_next_timer(&self) {
+        NEXT_TIMER_NS.store(self.timers.next_deadline().unwrap_or(u64::MAX), Ordering::Release);
+    }
 }
 
 /// A free place for a vCPU: the key that it is known by here.
@@ -75,7 +102,7 @@ pub fn add(vcpu: &Arc<Vcpu>, weight: u32) -> bool {
 pub fn remove(vcpu: &Vcpu) {
     with(|q| {
         let _ = q.policy.remove(vcpu.key);
-        q.timers.remove(vcpu.key);
+        q.set_timer(vcpu.key, None);
         if let Some(slot) = q.vcpus.get_mut(vcpu.key as usize) {
             *slot = None;
         }
@@ -167,10 +194,7 @@ pub fn kick_all(domain: &Domain) {
 
 /// A deadline of `vcpu` has changed.
 pub fn timers_changed(vcpu: &Vcpu) {
-    with(|q| match vcpu.next_deadline() {
-        Some(at) => q.timers.set(vcpu.key, at).is_ok(),
-        None => q.timers.remove(vcpu.key),
-    });
+    with(|q| q.set_timer(vcpu.key, vcpu.next_deadline()));
     arm(percpu::this());
 }
 
@@ -182,23 +206,21 @@ pub fn preempt_pending() -> bool {
 
 /// Programs the CPU's timer for the next thing that must happen.
 fn arm(cpu: &PerCpu) {
-    let next_timer = with(|q| q.timers.next_deadline()).flatten().unwrap_or(u64::MAX);
+    let next_timer = NEXT_TIMER_NS.load(Ordering::Acquire);
     let slice = if cpu.current().is_some() { cpu.slice_end_ns.get() } else { u64::MAX };
     let housekeeping = tsc::now_ns().saturating_add(HOUSEKEEPING_NS);
     apic::arm_timer(next_timer.min(slice).min(housekeeping));
 }
 
-/// Fires every timer whose time has come.
-fn expire_timers() {
-    let now = tsc::now_ns();
+/// Fires every timer whose time has come at `now`.
+fn expire_timers(now: u64) {
+    if NEXT_TIMER_NS.load(Ordering::Acquire) > now {
+        return;
+    }
     // Each round takes one expired entry; a vCPU re-enters only with a later deadline.
-    while let Some(vcpu) = with(|q| q.timers.pop_due(now).and_then(|(key, _)| q.vcpus.get(key as usize)?.clone())).flatten() {
+    while let Some(vcpu) = with(|q| q.pop_due(now)).flatten() {
         timer::expire(&vcpu);
-        with(|q| {
-            if let Some(at) = vcpu.next_deadline() {
-                let _ = q.timers.set(vcpu.key, at.max(now.saturating_add(1)));
-            }
-        });
+        with(|q| q.set_timer(vcpu.key, vcpu.next_deadline().map(|at| at.max(now.saturating_add(1)))));
     }
 }
 
@@ -309,28 +331,38 @@ fn idle() {
     cpu::idle_until_interrupt();
 }
 
+/// The vCPU that runs on `cpu` and its domain, unless there is none or it is gone.
+fn running_on(cpu: &PerCpu) -> Option<(Arc<Vcpu>, Arc<Domain>)> {
+    let vcpu = cpu.current()?;
+    let domain = vcpu.domain()?;
+    Some((vcpu, domain))
+}
+
 /// The last stop before a guest: runs what is due, switches if it must, delivers what waits. Returns whether
 /// `sysretq` restores everything that matters.
 pub fn exit_to_guest(regs: &mut GuestRegs) -> bool {
     let cpu = percpu::this();
     loop {
-        expire_timers();
+        let now = tsc::now_ns();
+        expire_timers(now);
         debugkeys::poll();
         console::poll();
         if domain::reap::step(cpu) {
             cpu.kick();
         }
-        let current_ok = cpu.current().is_some_and(|v| v.runnable() && v.domain().is_some_and(|d| !d.is_dying()));
-        if cpu.shared.need_resched.swap(false, Ordering::AcqRel) || !current_ok || cpu.slice_end_ns.get() <= tsc::now_ns() {
+        let mut running = running_on(cpu);
+        let may_stay = running.as_ref().is_some_and(|(vcpu, domain)| vcpu.runnable() && !domain.is_dying());
+        if !may_stay || cpu.slice_end_ns.get() <= now || cpu.shared.need_resched.load(Ordering::Acquire) {
+            cpu.shared.need_resched.swap(false, Ordering::AcqRel);
             schedule(cpu, regs);
+            running = running_on(cpu);
         }
-        let Some(vcpu) = cpu.current() else {
-            if !cpu.shared.need_resched.load(Ordering::Acquire) && !domain::reap::pending() {
+        let Some((vcpu, domain)) = running else {
+            if cpu.current().is_none() && !cpu.shared.need_resched.load(Ordering::Acquire) && !domain::reap::pending() {
                 idle();
             }
             continue;
         };
-        let Some(domain) = vcpu.domain() else { continue };
         deliver(regs, &vcpu, &domain);
         if domain.is_dying() || cpu.shared.need_resched.load(Ordering::Acquire) {
             continue;
