@@ -101,6 +101,7 @@ hypercalls! {
     4,  callback::set_callbacks;
     5,  misc::fpu_taskswitch;
     6,  sched_op::sched_op_compat;
+    7,  misc::platform_op;
     8,  debugreg::set_debugreg;
     9,  debugreg::get_debugreg;
     10, descriptor::update_descriptor;

@@ -1,10 +1,11 @@
-//! Small hypercalls: kernel stack, FPU task switch, segment bases, assists, physdev.
+//! Small hypercalls: kernel stack, FPU task switch, segment bases, assists, platform, physdev.
 
 use core::sync::atomic::Ordering;
 
 use xen_abi::arch_x86::{SEGBASE_FS, SEGBASE_GS_KERNEL, SEGBASE_GS_USER, SEGBASE_GS_USER_SEL};
 use xen_abi::errno::Errno;
 use xen_abi::physdev::{PHYSDEVOP_set_iobitmap, PHYSDEVOP_set_iopl, PhysdevSetIopl};
+use xen_abi::platform::{XENPF_INTERFACE_VERSION, XENPF_settime64};
 use xen_abi::version::{
     VMASST_CMD_disable, VMASST_CMD_enable, VMASST_TYPE_architectural_iopl, VMASST_TYPE_m2p_strict, VMASST_TYPE_pae_extended_cr3,
     VMASST_TYPE_runstate_update_flag, VMASST_TYPE_writable_pagetables,
@@ -80,6 +81,24 @@ pub fn vm_assist(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
         _ => return Err(Errno::ENOSYS),
     };
     OK
+}
+
+/// `platform_op(op)`: only setting the wall clock, which stays as it is. A kernel that is refused asks again at every
+/// tick.
+///
+/// # Errors
+/// `-EPERM` but for the first domain, `-EACCES` for another version of the interface, `-EFAULT`, `-ENOSYS` for every
+/// operation on hardware.
+pub fn platform_op(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
+    if !cx.domain.initial {
+        return Err(Errno::EPERM);
+    }
+    let [cmd, version] = args.ptr::<[u32; 2], 0>().read()?;
+    match cmd {
+        _ if version != XENPF_INTERFACE_VERSION => Err(Errno::EACCES),
+        c if c == XENPF_settime64 => OK,
+        _ => Err(Errno::ENOSYS),
+    }
 }
 
 /// `physdev_op(cmd, arg)`: only the I/O privilege level, by which port instructions fault or are emulated.
