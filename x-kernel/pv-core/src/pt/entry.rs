@@ -54,7 +54,7 @@ impl Slot {
 
     /// The entries that are read together with this one, in order.
     pub fn batch(self) -> impl DoubleEndedIterator<Item = Self> + ExactSizeIterator {
-        let first = self.0 - self.0 % Self::BATCH;
+        let first = self.0 & !const { Self::BATCH - 1 };
         (first..first.saturating_add(Self::BATCH)).map(Self)
     }
 
