@@ -33,6 +33,8 @@ pub struct Case {
     /// The machine's CPUs.
     #[serde(default = "one")]
     smp: u32,
+    /// QEMU's model of the CPUs.
+    cpu: Option<String>,
     /// What it runs on.
     #[serde(default)]
     on: Emulator,
@@ -136,6 +138,7 @@ impl Case {
             boot: BootFrom::Iso(image.clone()),
             mem_mib: run::mib(&self.mem)?,
             cpus: self.smp,
+            cpu: self.cpu.clone().unwrap_or_else(|| qemu::CPU.into()),
             efi: self.efi,
             stats: None,
             interactive: false,

@@ -20,6 +20,8 @@ pub struct Machine {
     pub mem_mib: u64,
     /// CPUs.
     pub cpus: u32,
+    /// Their model, in QEMU's words.
+    pub cpu: String,
     /// UEFI instead of BIOS.
     pub efi: bool,
     /// File that the second serial port goes to.
@@ -94,16 +96,20 @@ pub const SUCCESS: i32 = 0x10 << 1 | 1;
 /// See [`SUCCESS`].
 pub const PANIC: i32 = 0x11 << 1 | 1;
 
+/// The CPU that machines have if nothing else is said. No SMAP: this version of QEMU checks a ring-3 `iretq` as if it were
+/// the supervisor's.
+pub const CPU: &str = "max,-smap,-la57";
+
 /// How often a machine on a terminal is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// A command line for QEMU. No SMAP: this version checks a ring-3 `iretq` as if it were the supervisor's.
+/// A command line for QEMU.
 pub fn command(machine: &Machine) -> Result<Command> {
     setup::ensure(setup::RUN)?;
     // Whatever becomes of us, QEMU ends with us: this thread's death is a signal to it.
     let mut q = Command::new("setpriv");
     q.args(["--pdeathsig", "TERM", "qemu-system-x86_64"]);
-    q.args(["-accel", "tcg", "-cpu", "max,-smap,-la57", "-display", "none", "-vga", "none", "-net", "none", "-no-reboot"]);
+    q.args(["-accel", "tcg", "-cpu", &machine.cpu, "-display", "none", "-vga", "none", "-net", "none", "-no-reboot"]);
     q.args(["-m", &machine.mem_mib.to_string(), "-smp", &machine.cpus.to_string()]);
     q.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
     if machine.interactive {

@@ -76,6 +76,9 @@ pub struct RunArgs {
     /// The machine's CPUs
     #[arg(long, default_value_t = 1)]
     pub smp: u32,
+    /// The model of the CPUs, in QEMU's words; without SMAP (`-smap`), which this QEMU gets wrong for Linux
+    #[arg(long, default_value = qemu::CPU)]
+    pub cpu: String,
     /// Seconds after which the machine is ended, with exit status 124
     #[arg(long)]
     pub timeout: Option<u64>,
@@ -200,13 +203,9 @@ pub fn boot_on_xen(guest: &GuestArgs, script: &Script, mem_mib: u64) -> Result<B
     let (kernel, initrd, cmdline) = files(guest, script)?;
     let dom0 = mem_mib.saturating_sub(192).max(64);
     let vcpus = guest.vcpus.map(|n| format!(" dom0_max_vcpus={n}")).unwrap_or_default();
-    let mut modules = vec![Module { file: kernel, line: format!("placeholder {cmdline}") }];
+    let mut modules = vec![Module { file: kernel, line: cmdline }];
     modules.extend(initrd.map(|file| Module { file, line: String::new() }));
-    Ok(Boot {
-        kernel: debian::xen()?,
-        options: format!("placeholder console=com1 com1=115200,8n1 dom0_mem={dom0}M,max:{dom0}M{vcpus}"),
-        modules,
-    })
+    Ok(Boot { kernel: debian::xen()?, options: format!("console=com1 com1=115200,8n1 dom0_mem={dom0}M,max:{dom0}M{vcpus}"), modules })
 }
 
 /// `run`.
@@ -240,6 +239,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         boot: boot_from,
         mem_mib,
         cpus: args.smp,
+        cpu: args.cpu.clone(),
         efi: args.efi,
         stats: stats.clone(),
         interactive,
@@ -290,6 +290,7 @@ pub fn gdb(guest: &GuestArgs) -> Result<()> {
         boot: BootFrom::Iso(image),
         mem_mib: 1024,
         cpus: 1,
+        cpu: qemu::CPU.into(),
         efi: false,
         stats: None,
         interactive: false,

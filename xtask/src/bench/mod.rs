@@ -102,6 +102,7 @@ pub fn run_machine(image: &Path, name: &str, more: &[&str], input: Input) -> Res
         boot: BootFrom::Iso(image.to_path_buf()),
         mem_mib: MACHINE_MIB,
         cpus: 1,
+        cpu: qemu::CPU.into(),
         efi: false,
         stats: Some(sh::target(&format!("bench/{name}.stats"))?),
         interactive: false,
