@@ -32,7 +32,8 @@ const WORK: &[(&str, &str, &str)] = &[
     ("sleep", "sleep for 2 s", "sleep 2"),
 ];
 
-/// A mark that the plugin knows: the system call `times`. It costs some ten crossings, which the work's count includes.
+/// A mark that the plugin knows: the system call `times`. It costs some fifty crossings, which the work's count
+/// includes.
 const MARK: &str = "times >/dev/null";
 
 /// What the plugin has counted from the start to one mark.
