@@ -207,34 +207,52 @@ pub fn poll() {
     });
 }
 
-/// The domain that input goes to.
+/// The domain that input goes to: the chosen one, or when that has ended, the first that runs.
 fn focus() -> Option<Arc<Domain>> {
     let chosen = FOCUS.load(Ordering::Relaxed);
-    let mut found = None;
+    let (mut first, mut found) = (None, None);
     super::for_each(|d| {
-        if found.is_none() && (chosen == 0 || u32::from(d.id.raw()) == chosen) && !d.is_dying() {
+        if d.is_dying() {
+            return;
+        }
+        if first.is_none() {
+            first = Some(d.clone());
+        }
+        if u32::from(d.id.raw()) == chosen {
             found = Some(d.clone());
         }
     });
-    found
+    if let (None, Some(next)) = (&found, &first)
+        && chosen != 0
+    {
+        choose(next);
+    }
+    found.or(first)
 }
 
-/// Moves the input to the next domain.
+/// Lets input go to `domain`.
+fn choose(domain: &Domain) {
+    FOCUS.store(u32::from(domain.id.raw()), Ordering::Relaxed);
+    log::info!("console: input goes to domain {} ({})", domain.id.raw(), domain.name);
+}
+
+/// Moves the input to the next domain that runs.
 pub fn switch_focus() {
     let now = focus().map_or(0, |d| d.id.raw());
     let (mut first, mut next) = (None, None);
     super::for_each(|d| {
-        let id = d.id.raw();
+        if d.is_dying() {
+            return;
+        }
         if first.is_none() {
             first = Some(d.clone());
         }
-        if next.is_none() && id > now {
+        if next.is_none() && d.id.raw() > now {
             next = Some(d.clone());
         }
     });
     if let Some(domain) = next.or(first) {
-        FOCUS.store(u32::from(domain.id.raw()), Ordering::Relaxed);
-        log::info!("console: input goes to domain {} ({})", domain.id.raw(), domain.name);
+        choose(&domain);
     }
 }
 
