@@ -153,6 +153,7 @@ fn files(guest: &GuestArgs, script: &Script) -> Result<(PathBuf, Option<PathBuf>
 
 /// The boot modules for a guest.
 fn modules(guest: &GuestArgs, script: &Script) -> Result<Vec<Module>> {
+    guest.guest_mem.as_deref().map(mib).transpose()?;
     let (kernel, initrd, cmdline) = files(guest, script)?;
     let options = [
         guest.guest_mem.as_ref().map(|m| format!(" mem={m}")),
