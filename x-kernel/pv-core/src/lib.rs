@@ -11,6 +11,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod bootline;
+pub mod cmos;
 pub mod debugreg;
 pub mod descriptor;
 pub mod evtchn;

@@ -6,7 +6,7 @@
 
 use alloc::sync::Arc;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use arrayvec::{ArrayString, ArrayVec};
 use pv_core::evtchn::EvtchnTable;
@@ -93,6 +93,8 @@ pub struct Domain {
     pub dirty_cpus: AtomicU64,
     /// `VMASST_TYPE_*` that are on, by bit.
     pub assists: AtomicU64,
+    /// Which byte of the clock its kernel has chosen, if it is shown one.
+    pub cmos_index: AtomicU8,
     /// Scheduling weight.
     pub weight: u32,
     /// Set once it must not run any more.
@@ -156,6 +158,7 @@ impl Domain {
             counters: DomCounters::new(),
             dirty_cpus: AtomicU64::new(0),
             assists: AtomicU64::new(0),
+            cmos_index: AtomicU8::new(0),
             weight: new.weight,
             dying: AtomicBool::new(false),
             stop: AtomicU32::new(0),

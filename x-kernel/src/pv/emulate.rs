@@ -4,14 +4,16 @@
 //! hardware (XSA-105, 110), but for the few that the I/O privilege level opens. What is not listed is refused.
 
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
 
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+use pv_core::cmos;
 use xen_abi::errno::Errno;
 use xen_abi::version::VMASST_TYPE_architectural_iopl;
 
 use super::{cpuid, debugreg, fetch, gpr, msr, vcpu_info};
 use crate::arch::x86_64::entry::GuestRegs;
-use crate::arch::x86_64::{context, fpu};
+use crate::arch::x86_64::{context, fpu, rtc};
 use crate::domain::Domain;
 use crate::domain::vcpu::{Vcpu, VcpuState};
 use crate::mm::guest_access;
@@ -118,13 +120,36 @@ fn execute(regs: &mut GuestRegs, instruction: &Instruction, domain: &Arc<Domain>
         // A domain without devices has nothing to write back, and cannot mask the machine's interrupts.
         Mnemonic::Wbinvd | Mnemonic::Invd | Mnemonic::Cli | Mnemonic::Sti => {}
         Mnemonic::In => {
-            let destination = instruction.op0_register();
-            gpr::write(regs, destination, gpr::mask(gpr::size(destination)?))?;
+            let (destination, from) = (instruction.op0_register(), gpr::source(regs, instruction, 1)?);
+            let all_ones = gpr::mask(gpr::size(destination)?);
+            gpr::write(regs, destination, clock_byte(domain, from).map_or(all_ones, u64::from))?;
         }
-        Mnemonic::Out => {}
+        Mnemonic::Out => {
+            let (to, value) = (gpr::source(regs, instruction, 0)?, gpr::source(regs, instruction, 1)?);
+            choose_clock_byte(domain, to, value);
+        }
         _ => return None,
     }
     Some(())
+}
+
+/// The ports of the clock in CMOS. The initial domain is shown one, because its kernel looks for it, and waits for a long
+/// time where there is none.
+const CMOS_INDEX: u64 = 0x70;
+const CMOS_DATA: u64 = 0x71;
+
+/// What the clock says at `port`, if it is there.
+fn clock_byte(domain: &Domain, port: u64) -> Option<u8> {
+    let there = domain.initial && port & 0xffff == CMOS_DATA;
+    there.then(|| cmos::register(domain.cmos_index.load(Ordering::Relaxed), rtc::wall_seconds()))
+}
+
+/// Chooses what the clock says. It cannot be set.
+fn choose_clock_byte(domain: &Domain, port: u64, value: u64) {
+    if domain.initial && port & 0xffff == CMOS_INDEX {
+        // The top bit is another matter.
+        domain.cmos_index.store((value & 0x7f) as u8, Ordering::Relaxed);
+    }
 }
 
 /// The number of a debug register. The decoder numbers them in order; the last eight exist in no CPU.
