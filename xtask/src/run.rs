@@ -14,7 +14,7 @@ use crate::initrd::{self, Script};
 use crate::iso::{self, Boot, Module};
 use crate::qemu::{self, BootFrom, Input, Machine};
 use crate::screen::Show;
-use crate::{broken, debian, linux, setup, sh};
+use crate::{broken, debian, linux, setup, sh, symbols};
 
 /// Exit status when the time ran out.
 const TIMED_OUT: u8 = 124;
@@ -302,13 +302,16 @@ pub fn gdb(guest: &GuestArgs) -> Result<()> {
         input: Input::Nothing,
         more: Vec::new(),
     };
+    // By address: gdb does not know Rust's names for functions by their paths.
+    let stop = |name: &str| Ok::<_, anyhow::Error>(format!("hbreak *{:#x}", symbols::address(&boot.kernel, name)?));
+    let (entry, panic) = (stop("x_kernel::kmain")?, stop("x_kernel::panic::die")?);
     let mut q = qemu::command(&machine)?;
     let log = std::fs::File::create(&machine.log)?;
     let mut child = q.args(["-s", "-S"]).stdin(std::process::Stdio::null()).stdout(log).spawn()?;
     eprintln!("xtask: serial log: {}", machine.log.display());
     let status = Command::new("gdb")
         .arg(&boot.kernel)
-        .args(["-ex", "target remote :1234", "-ex", "hbreak x_kernel::kmain", "-ex", "hbreak x_kernel::panic::panic", "-ex", "continue"])
+        .args(["-ex", "target remote :1234", "-ex", &entry, "-ex", &panic, "-ex", "continue"])
         .status();
     child.kill()?;
     child.wait()?;

@@ -23,6 +23,17 @@ fn functions(file: &object::File<'_>) -> Vec<(u64, String)> {
     found
 }
 
+/// The address of the X-Kernel's function `name`. What a compiler's pass has put behind a name does not count.
+///
+/// # Errors
+/// If there is no such function.
+pub fn address(image: &Path, name: &str) -> Result<u64> {
+    let bytes = std::fs::read(image)?;
+    let functions = functions(&object::File::parse(&*bytes)?);
+    let found = functions.iter().find(|(_, n)| n.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')));
+    Ok(found.with_context(|| format!("{} has no function {name}", image.display()))?.0)
+}
+
 /// The table of `functions`.
 fn table(functions: &[(u64, String)]) -> Result<Vec<u8>> {
     let mut head = vec![u32::try_from(functions.len())?];
