@@ -38,6 +38,9 @@ pub struct Case {
     /// What it runs on.
     #[serde(default)]
     on: Emulator,
+    /// The image is a USB stick instead of a CD.
+    #[serde(default)]
+    stick: bool,
     /// UEFI firmware.
     #[serde(default)]
     efi: bool,
@@ -135,7 +138,7 @@ impl Case {
         let boot = run::boot(&self.guest, &Script::Smoke, false)?;
         iso::make(&boot, &image)?;
         let machine = Machine {
-            boot: BootFrom::Iso(image.clone()),
+            boot: if self.stick { BootFrom::Stick(image.clone()) } else { BootFrom::Iso(image.clone()) },
             mem_mib: run::mib(&self.mem)?,
             cpus: self.smp,
             cpu: self.cpu.clone().unwrap_or_else(|| qemu::CPU.into()),

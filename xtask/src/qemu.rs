@@ -70,8 +70,10 @@ impl Input {
 /// What a machine boots from.
 #[derive(Clone, Debug)]
 pub enum BootFrom {
-    /// An image.
+    /// An image, as a CD.
     Iso(PathBuf),
+    /// The same, as a USB stick.
+    Stick(PathBuf),
     /// A kernel and an initrd, by QEMU's own loader: the native comparison.
     Linux(PathBuf, PathBuf, String),
 }
@@ -128,6 +130,9 @@ pub fn command(machine: &Machine) -> Result<Command> {
     }
     match &machine.boot {
         BootFrom::Iso(iso) => q.arg("-cdrom").arg(iso),
+        BootFrom::Stick(image) => q
+            .args(["-device", "qemu-xhci", "-device", "usb-storage,drive=stick,bootindex=0", "-drive"])
+            .arg(format!("if=none,id=stick,format=raw,readonly=on,file={}", image.display())),
         BootFrom::Linux(kernel, initrd, line) => q.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd).args(["-append", line]),
     };
     Ok(q)

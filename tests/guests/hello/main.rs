@@ -10,7 +10,12 @@ fn main() {
     let info = start::start_info();
     println!("hello from a micro-guest of {} pages", info.nr_pages);
     holds("start_info magic", info.magic.starts_with(b"xen-3.0-x86_64\0"));
-    holds("the initial domain knows that it is", info.flags & 2 != 0);
+    // By the boot loader alone, without a line of the X-Kernel's: `plain=1`.
+    let plain = start::option("plain") == Some(1);
+    equal("an initial domain knows that it is, and others that they are not", info.flags & 3, if plain { 3 } else { 0 });
+    if plain {
+        holds("its command line is what it was given, byte for byte", info.cmd_line.starts_with(b"plain=1 two $words\0"));
+    }
     holds("some pages", info.nr_pages > 256);
     let frames = [0, 1, memory::pfn(info.pt_base), info.nr_pages - 1];
     holds("p2m and m2p agree", frames.iter().all(|&pfn| memory::m2p(memory::p2m(pfn)) == pfn));

@@ -211,7 +211,7 @@ pub struct DomainLine<'a> {
     pub max_vcpus: Option<u32>,
     /// `xmode=on|off`: whether the guest may switch X-mode on
     pub xmode: Option<bool>,
-    /// `initial=`: whether its kernel is told that it is an initial domain
+    /// `initial=`: whether its kernel is told that it is an initial domain; one without a line of ours is told so
     pub initial: Option<bool>,
     /// The guest's own command line
     pub cmdline: &'a str,
@@ -344,7 +344,8 @@ pub fn plan<'a>(lines: impl IntoIterator<Item = Option<&'a str>>, mut each: impl
                 continue;
             }
             Ok(ModuleLine::Plain(cmdline)) if index == 0 => {
-                open = Some(DomainPlan { kernel: index, initrd: None, line: DomainLine { cmdline, ..DomainLine::default() } });
+                let line = DomainLine { initial: Some(true), cmdline, ..DomainLine::default() };
+                open = Some(DomainPlan { kernel: index, initrd: None, line });
                 continue;
             }
             Ok(ModuleLine::Plain(_)) if index > 1 => LineError::NoKind,

@@ -1,7 +1,7 @@
 //! Guests' consoles, multiplexed on the serial line.
 //!
-//! An initial domain's console is `console_io`; others have the PV console ring, whose indices are the guest's
-//! allegations (XSA-38). The text of a domain that is alone goes out as it comes, so that a terminal program works. With
+//! Every domain has the PV console ring, whose indices are the guest's allegations (XSA-38); an initial domain may use
+//! `console_io` instead, and its input goes there once it has asked to be told of it (`VIRQ_CONSOLE`). The text of a domain that is alone goes out as it comes, so that a terminal program works. With
 //! several domains every line is prefixed by its domain's name. While there are several domains, what each
 //! prints is limited in rate ([`BURST`], [`COST_NS`]; XSA-118): a ring is left unread for a while, a `console_io` writer
 //! sleeps, nothing is lost. The X-Kernel's own lines about a domain need no limit: each is printed once in its life.
@@ -64,14 +64,29 @@ impl GuestConsole {
         self.ring.map(|(frame, _)| frame)
     }
 
-    /// Takes up to `buf.len()` bytes of input.
+    /// Takes up to `buf.len()` bytes of input: what waits in the ring, where it went while nobody had asked, and then the
+    /// rest.
     pub fn take_input(&mut self, buf: &mut [u8]) -> usize {
-        let n = buf.len().min(self.input.len());
-        for (to, from) in buf.iter_mut().zip(self.input.drain(..n)) {
-            *to = from;
+        let ring = self.ring.and_then(|(frame, _)| FrameWindow::new(frame));
+        let mut taken = 0usize;
+        for place in buf {
+            let Some(byte) = ring.as_ref().and_then(take_typed).or_else(|| self.input.pop_at(0)) else { break };
+            *place = byte;
+            taken = taken.saturating_add(1);
         }
-        n
+        taken
     }
+}
+
+/// The next byte of input in a ring, for a guest that does not look there itself.
+fn take_typed(window: &FrameWindow) -> Option<u8> {
+    let (cons, prod) = (window.read_u32(offset::IN_CONS), window.read_u32(offset::IN_PROD));
+    if cons == prod {
+        return None;
+    }
+    let byte = window.read_u8(offset::IN.wrapping_add(cons as usize % XENCONS_IN_BYTES));
+    window.write_u32(offset::IN_CONS, cons.wrapping_add(1));
+    Some(byte)
 }
 
 /// Gives the console a ring in `frame` with the guest's event channel `port`. None if the frame is not memory of the
@@ -261,15 +276,15 @@ pub fn switch_focus() {
 pub fn input(byte: u8) -> bool {
     // Without a domain there is nobody to keep it for.
     let Some(domain) = focus() else { return true };
-    let ring = domain.console.lock().ring;
-    let Some((frame, port)) = ring else {
+    if domain.initial && evtchn::wants_console(&domain) {
         let taken = domain.console.lock().input.try_push(byte).is_ok();
         // A guest that does not read is not told again: it knows, and would do nothing but take interrupts.
         if taken {
             evtchn::raise_console(&domain);
         }
         return taken;
-    };
+    }
+    let Some((frame, port)) = domain.console.lock().ring else { return true };
     let Some(window) = FrameWindow::new(frame) else { return true };
     let (cons, prod) = (window.read_u32(offset::IN_CONS), window.read_u32(offset::IN_PROD));
     if prod.wrapping_sub(cons) as usize >= XENCONS_IN_BYTES {
