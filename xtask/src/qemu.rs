@@ -97,6 +97,8 @@ pub struct Ended {
 pub const SUCCESS: i32 = 0x10 << 1 | 1;
 /// See [`SUCCESS`].
 pub const PANIC: i32 = 0x11 << 1 | 1;
+/// QEMU's exit code when there was no domain to run.
+pub const NO_DOMAIN: i32 = 0x12 << 1 | 1;
 
 /// The CPU that machines have if nothing else is said. No SMAP: this version of QEMU checks a ring-3 `iretq` as if it were
 /// the supervisor's.

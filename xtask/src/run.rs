@@ -261,6 +261,9 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     if let (Some(to), Some(from)) = (&args.stats, &stats) {
         std::fs::write(to, format!("{:#}\n", qemu::read_stats(from)?))?;
     }
+    if ended.code == Some(qemu::NO_DOMAIN) {
+        bail!("there was no domain to run; the log is {}", machine.log.display());
+    }
     if ended.code == Some(qemu::PANIC) {
         bail!("the X-Kernel panicked; the log is {}", machine.log.display());
     }

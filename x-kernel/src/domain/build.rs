@@ -28,6 +28,7 @@ use super::vcpu::{MAX_VCPUS, Vcpu};
 use super::{Domain, NewDomain, start_info};
 use crate::arch::x86_64::boot::BootInfo;
 use crate::arch::x86_64::entry::{GUEST_CS, GUEST_SS};
+use crate::arch::x86_64::power::{self, Verdict};
 use crate::mm::hyp_pt::PerDomain;
 use crate::mm::machine::machine;
 use crate::mm::modules::BootModule;
@@ -100,6 +101,7 @@ pub fn boot_domains(info: &BootInfo) {
     }
     if built.is_empty() {
         log::error!("no domain to run");
+        power::stop(Verdict::NoDomain);
     }
     // All start together, whatever the order they were built in.
     for vcpu in built.iter().filter_map(|domain| domain.vcpu(0)) {

@@ -13,8 +13,8 @@ use pv_core::grant::{
 use xen_abi::errno::Errno;
 use xen_abi::grant_table::{
     GNTTABOP_copy, GNTTABOP_get_version, GNTTABOP_map_grant_ref, GNTTABOP_query_size, GNTTABOP_set_version, GNTTABOP_setup_table,
-    GNTTABOP_swap_grant_ref, GNTTABOP_unmap_and_replace, GNTTABOP_unmap_grant_ref, GnttabCopy, GnttabGetVersion, GnttabMapGrantRef,
-    GnttabQuerySize, GnttabSetVersion, GnttabSetupTable, GnttabSwapGrantRef, GnttabUnmapGrantRef,
+    GNTTABOP_swap_grant_ref, GNTTABOP_unmap_grant_ref, GnttabCopy, GnttabGetVersion, GnttabMapGrantRef, GnttabQuerySize, GnttabSetVersion,
+    GnttabSetupTable, GnttabSwapGrantRef, GnttabUnmapGrantRef,
 };
 
 use super::hypercall::{Args, HcCx, HcResult, OK, Outcome};
@@ -131,7 +131,6 @@ pub fn grant_table_op(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
             op.status = status(domain.grants.lock().swap(&Shared, GrantRef(op.ref_a), GrantRef(op.ref_b)));
             Ok(())
         }),
-        c if c == GNTTABOP_unmap_and_replace => Err(Errno::ENOSYS),
         _ => Err(Errno::ENOSYS),
     }
 }

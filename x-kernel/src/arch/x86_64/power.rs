@@ -18,6 +18,8 @@ pub enum Verdict {
     Success = 0x10,
     /// A panic or a failed self-test.
     Failure = 0x11,
+    /// There was nothing to do.
+    NoDomain = 0x12,
 }
 
 /// Whether the command line says that the device is there.
