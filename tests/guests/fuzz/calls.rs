@@ -5,6 +5,7 @@ use ptk::rng::Rng;
 use ptk::trap::fault_of;
 use ptk::{hypercall, instr};
 use xen_abi::hypercall::*;
+use xen_abi::memory::XENMEM_maximum_ram_page;
 
 use crate::PAGES;
 
@@ -88,22 +89,41 @@ pub struct Fuzzer {
     pages: [u64; PAGES],
     /// Their machine frames when it began.
     frames: [u64; PAGES],
-    /// A page for arguments, always writable.
+    /// How many frames the machine has.
+    machine_frames: u64,
+    /// A page for arguments, always writable. Behind it is nothing, so that lists of absurd length end there, and not in
+    /// the guest's own ground.
     arguments: u64,
-    /// Calls answered with success, with an error, with `-ENOSYS`.
+    /// Calls answered with success, with an error, with `-ENOSYS`, and calls not made.
     pub taken: u64,
     pub refused: u64,
     pub absent: u64,
+    pub left_out: u64,
 }
 
 impl Fuzzer {
     pub fn new(rng: Rng, pages: [u64; PAGES]) -> Self {
         let frames = pages.map(memory::mfn);
-        Self { rng, pages, frames, arguments: memory::page(), taken: 0, refused: 0, absent: 0 }
+        let machine_frames = hypercall(__HYPERVISOR_memory_op, &[XENMEM_maximum_ram_page.into()]).max(0) as u64;
+        let (arguments, guard) = (memory::page(), memory::page());
+        memory::set_va(guard, 0);
+        Self { rng, pages, frames, machine_frames, arguments, taken: 0, refused: 0, absent: 0, left_out: 0 }
     }
 
-    /// A number of any kind.
+    /// A number of any kind, but none that names a frame of the guest's own ground, by number or by address: writing there
+    /// by call, it would only confuse itself.
     fn number(&mut self) -> u64 {
+        let number = self.any_number();
+        if self.is_ground(number) || self.is_ground(number >> 12) { self.rng.one_of(&self.frames.clone()) } else { number }
+    }
+
+    /// Whether `mfn` is a frame of the guest's that is not of the region.
+    fn is_ground(&self, mfn: u64) -> bool {
+        let pfn = if mfn < self.machine_frames { memory::m2p(mfn) } else { u64::MAX };
+        pfn < memory::total_pages() && memory::p2m(pfn) == mfn && !self.frames.contains(&mfn)
+    }
+
+    fn any_number(&mut self) -> u64 {
         match self.rng.below(8) {
             0 => self.rng.next(),
             1 => self.rng.one_of(&EDGES),
@@ -118,11 +138,12 @@ impl Fuzzer {
 
     /// A machine frame: mostly one of the region's.
     fn frame(&mut self) -> u64 {
-        match self.rng.below(10) {
+        let mfn = match self.rng.below(10) {
             0 => self.rng.below(0x10000),
             1 => self.rng.one_of(&EDGES),
             _ => self.rng.one_of(&self.frames.clone()),
-        }
+        };
+        if self.is_ground(mfn) { self.rng.one_of(&self.frames.clone()) } else { mfn }
     }
 
     /// A page-table entry: mostly a good one.
@@ -219,6 +240,7 @@ impl Fuzzer {
             _ => {}
         }
         if self.suicidal(nr, &args) {
+            self.left_out += 1;
             return;
         }
         let mut answer = -1;

@@ -33,6 +33,8 @@ fn main() {
         }
     }
     println!("fuzz: {calls} calls done, {} taken, {} refused, {} not offered", fuzzer.taken, fuzzer.refused, fuzzer.absent);
+    let counted = fuzzer.taken + fuzzer.refused + fuzzer.absent + fuzzer.left_out;
+    holds("every call was counted: the guest is still itself", counted == calls);
     holds("some calls were taken", fuzzer.taken > 0);
     holds("some calls were refused", fuzzer.refused > 0);
 }

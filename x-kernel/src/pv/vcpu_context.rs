@@ -9,6 +9,7 @@ use xen_abi::errno::Errno;
 
 use super::{descriptor, mmu, vcpu_info};
 use crate::arch::x86_64::entry::GuestRegs;
+use crate::arch::x86_64::entry::regs::rflags;
 use crate::domain::Domain;
 use crate::domain::vcpu::{Callback, GDT_FRAMES, MAX_GDT_ENTRIES, TrapGate, Vcpu, VcpuState};
 use crate::mm::layout::is_canonical;
@@ -104,6 +105,8 @@ fn fill(state: &mut VcpuState, context: &VcpuGuestContext) {
         ss: u64::from(u.ss),
     };
     state.regs.sanitise();
+    // Linux gives its other vCPUs their I/O privilege here.
+    state.iopl = ((u.rflags & rflags::IOPL) >> rflags::IOPL.trailing_zeros() & 3) as u8;
     state.in_kernel = true;
     state.kernel_ss = context.kernel_ss & 0xffff;
     state.kernel_sp = context.kernel_sp;
