@@ -182,6 +182,10 @@ impl Case {
                 faults.push(format!("no line matches: {want}"));
             }
         }
+        // What is not text was written by nobody: memory that was taken for a console.
+        if let Some(line) = lines.iter().find(|l| l.contains(char::REPLACEMENT_CHARACTER)) {
+            faults.push(format!("this is not text: {line}"));
+        }
         let general = NEVER.iter().copied().filter(|n| !self.except.iter().any(|e| e == n));
         for never in general.chain(self.never.iter().map(String::as_str)) {
             let expression = Regex::new(never)?;
@@ -212,6 +216,7 @@ mod tests {
         assert_eq!(faults("VERDICT SUCCESS\n", 33), 0);
         assert_eq!(faults("VERDICT SUCCESS\n", 35), 1);
         assert_eq!(faults("nothing\n", 33), 1);
+        assert_eq!(faults("VERDICT SUCCESS\n\u{fffd}\n", 33), 1);
         assert_eq!(faults("VERDICT SUCCESS\noops\n", 33), 1);
         assert_eq!(faults("VERDICT SUCCESS\nCHECK a FAIL\nX-Kernel: panic: b\n", 33), 2);
         let hung = Ended { timed_out: true, ..ended("VERDICT SUCCESS\n", 33) };

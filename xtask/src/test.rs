@@ -93,7 +93,7 @@ pub fn run(names: &[String]) -> Result<ExitCode> {
         return Err(anyhow!("no test has that in its name"));
     }
     let failed = list.iter().filter(|r| r.2.is_some()).count();
-    println!("{} of {} parts passed", list.len() - failed, list.len());
+    println!("{} passed, {failed} failed", list.len() - failed);
     for (name, _, _) in list.iter().filter(|r| r.2.is_some()) {
         println!("failed: {name}");
     }

@@ -1,7 +1,7 @@
 //! Guests' consoles, multiplexed on the serial line.
 //!
-//! Every domain has the PV console ring, whose indices are the guest's allegations (XSA-38); an initial domain may use
-//! `console_io` instead, and its input goes there once it has asked to be told of it (`VIRQ_CONSOLE`). The text of a domain that is alone goes out as it comes, so that a terminal program works. With
+//! Domains have the PV console ring, whose indices are the guest's allegations (XSA-38). An initial domain's console is
+//! `console_io`; it is offered a ring besides, which is touched only once the guest has sent on its port. The text of a domain that is alone goes out as it comes, so that a terminal program works. With
 //! several domains every line is prefixed by its domain's name. While there are several domains, what each
 //! prints is limited in rate ([`BURST`], [`COST_NS`]; XSA-118): a ring is left unread for a while, a `console_io` writer
 //! sleeps, nothing is lost. The X-Kernel's own lines about a domain need no limit: each is printed once in its life.
@@ -37,6 +37,9 @@ const INPUT: usize = 1024;
 pub struct GuestConsole {
     /// The ring's frame and the guest's event channel, for a domain that has a ring.
     ring: Option<(Mfn, u32)>,
+    /// The same while nobody has used it, for a domain that may not know of it: its kernel may have taken the frame for
+    /// ordinary memory.
+    offered: Option<(Mfn, u32)>,
     line: ArrayVec<u8, LINE>,
     input: ArrayVec<u8, INPUT>,
     allowance: TokenBucket,
@@ -52,6 +55,7 @@ impl GuestConsole {
     pub const fn new() -> Self {
         Self {
             ring: None,
+            offered: None,
             line: ArrayVec::new_const(),
             input: ArrayVec::new_const(),
             allowance: TokenBucket::new(BURST, COST_NS),
@@ -64,29 +68,14 @@ impl GuestConsole {
         self.ring.map(|(frame, _)| frame)
     }
 
-    /// Takes up to `buf.len()` bytes of input: what waits in the ring, where it went while nobody had asked, and then the
-    /// rest.
+    /// Takes up to `buf.len()` bytes of input.
     pub fn take_input(&mut self, buf: &mut [u8]) -> usize {
-        let ring = self.ring.and_then(|(frame, _)| FrameWindow::new(frame));
-        let mut taken = 0usize;
-        for place in buf {
-            let Some(byte) = ring.as_ref().and_then(take_typed).or_else(|| self.input.pop_at(0)) else { break };
-            *place = byte;
-            taken = taken.saturating_add(1);
+        let n = buf.len().min(self.input.len());
+        for (to, from) in buf.iter_mut().zip(self.input.drain(..n)) {
+            *to = from;
         }
-        taken
+        n
     }
-}
-
-/// The next byte of input in a ring, for a guest that does not look there itself.
-fn take_typed(window: &FrameWindow) -> Option<u8> {
-    let (cons, prod) = (window.read_u32(offset::IN_CONS), window.read_u32(offset::IN_PROD));
-    if cons == prod {
-        return None;
-    }
-    let byte = window.read_u8(offset::IN.wrapping_add(cons as usize % XENCONS_IN_BYTES));
-    window.write_u32(offset::IN_CONS, cons.wrapping_add(1));
-    Some(byte)
 }
 
 /// Gives the console a ring in `frame` with the guest's event channel `port`. None if the frame is not memory of the
@@ -98,6 +87,23 @@ pub fn set_ring(domain: &Domain, frame: Mfn, port: u32) -> Option<()> {
     frame::get_typed(machine(), frame, domain.id, FrameKind::Writable).ok()?;
     domain.console.lock().ring = Some((frame, port));
     Some(())
+}
+
+/// Offers the domain a ring: it becomes one when the guest first sends on `port`.
+pub fn offer_ring(domain: &Domain, frame: Mfn, port: u32) {
+    domain.console.lock().offered = Some((frame, port));
+}
+
+/// The guest has sent on its console's port: an offered ring is a ring from now on, and what was typed before goes there.
+/// A frame that is something else by now is the guest's mistake, and no ring.
+fn accept_ring(domain: &Arc<Domain>) {
+    let Some((frame, port)) = domain.console.lock().offered.take() else { return };
+    if set_ring(domain, frame, port).is_some() {
+        let typed = core::mem::take(&mut domain.console.lock().input);
+        for byte in typed {
+            let _ = put_typed(domain, frame, port, byte);
+        }
+    }
 }
 
 /// Prints what is left in the ring and gives its frame back, when the domain does not run any more. May be called again.
@@ -171,6 +177,7 @@ pub fn flush(domain: &Domain) {
 
 /// Takes what the guest has put into its console ring.
 pub fn drain_ring(domain: &Arc<Domain>) {
+    accept_ring(domain);
     let mut chunk = [0u8; CHUNK as usize];
     // At most one ring's worth a call: the indices are the guest's and may say anything.
     for _ in 0..const { XENCONS_OUT_BYTES / CHUNK as usize } {
@@ -276,15 +283,20 @@ pub fn switch_focus() {
 pub fn input(byte: u8) -> bool {
     // Without a domain there is nobody to keep it for.
     let Some(domain) = focus() else { return true };
-    if domain.initial && evtchn::wants_console(&domain) {
-        let taken = domain.console.lock().input.try_push(byte).is_ok();
-        // A guest that does not read is not told again: it knows, and would do nothing but take interrupts.
-        if taken {
-            evtchn::raise_console(&domain);
-        }
-        return taken;
+    let ring = domain.console.lock().ring;
+    if let Some((frame, port)) = ring {
+        return put_typed(&domain, frame, port, byte);
     }
-    let Some((frame, port)) = domain.console.lock().ring else { return true };
+    let taken = domain.console.lock().input.try_push(byte).is_ok();
+    // A guest that does not read is not told again: it knows, and would do nothing but take interrupts.
+    if taken {
+        evtchn::raise_console(&domain);
+    }
+    taken
+}
+
+/// Puts a byte of input into a ring; false if it is full.
+fn put_typed(domain: &Domain, frame: Mfn, port: u32, byte: u8) -> bool {
     let Some(window) = FrameWindow::new(frame) else { return true };
     let (cons, prod) = (window.read_u32(offset::IN_CONS), window.read_u32(offset::IN_PROD));
     if prod.wrapping_sub(cons) as usize >= XENCONS_IN_BYTES {
@@ -292,6 +304,6 @@ pub fn input(byte: u8) -> bool {
     }
     window.write_u8(offset::IN + prod as usize % XENCONS_IN_BYTES, byte);
     window.write_u32(offset::IN_PROD, prod.wrapping_add(1));
-    evtchn::notify_guest(&domain, port);
+    evtchn::notify_guest(domain, port);
     true
 }

@@ -19,12 +19,16 @@ pub fn write(domain: &Domain, plan: &Layout, memory: &Memory, initrd_len: u64, c
     if domain.initial {
         info.flags = SIF_INITDOMAIN | SIF_PRIVILEGED;
     }
-    // An initial domain too: not every kernel knows how to be one, and it looks for its console here then. One that does
-    // reads a frame buffer's description from the same words, of length 0, the frame number's upper half.
+    // An initial domain is offered one: not every kernel knows how to be one, and it looks for its console here then. One
+    // that does reads a frame buffer's description from the same words, of length 0, the frame number's upper half.
     let (frame, port) = (memory.mfn(plan.console_pfn)?, console_port(domain)?);
     info.console_mfn = frame.raw();
     info.console_evtchn = port;
-    console::set_ring(domain, frame, port)?;
+    if domain.initial {
+        console::offer_ring(domain, frame, port);
+    } else {
+        console::set_ring(domain, frame, port)?;
+    }
     info.pt_base = plan.va(plan.root_pfn);
     info.nr_pt_frames = plan.tables;
     info.mfn_list = plan.p2m_va;

@@ -115,11 +115,6 @@ pub fn raise_virq(vcpu: &Vcpu, virq: u32) {
     }
 }
 
-/// Whether the initial domain has asked to be told of console input.
-pub fn wants_console(domain: &Domain) -> bool {
-    domain.events.lock().virq_port(VIRQ_CONSOLE, 0).is_some()
-}
-
 /// Tells the initial domain that console input waits.
 pub fn raise_console(domain: &Domain) {
     let notify = domain.events.lock().raise_virq(VIRQ_CONSOLE, 0);
