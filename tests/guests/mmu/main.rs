@@ -11,11 +11,15 @@ mod frames;
 mod types;
 mod validation;
 
-/// `-EPERM`, `-EFAULT`, `-EBUSY`, `-EINVAL`, `-ENOSYS`
+/// The errors that calls answer, as they come.
 pub const EPERM: i64 = -1;
+/// See [`EPERM`].
 pub const EFAULT: i64 = -14;
+/// See [`EPERM`].
 pub const EBUSY: i64 = -16;
+/// See [`EPERM`].
 pub const EINVAL: i64 = -22;
+/// See [`EPERM`].
 pub const ENOSYS: i64 = -38;
 
 fn main() {

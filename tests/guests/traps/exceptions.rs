@@ -12,7 +12,7 @@ pub fn run() {
     pages();
     arithmetic();
     debug();
-    let gp = fault_of(|| drop(instr::load(0x8000_0000_0000_0000)));
+    let gp = fault_of(|| _ = instr::load(0x8000_0000_0000_0000));
     equal("a non-canonical address", gp, Some((13, 0)));
     equal("an undefined instruction", fault_of(|| unsafe { asm!("ud2") }), Some((6, 0)));
     equal("a selector that is not there", fault_of(|| instr::load_ds(0x7ff8)), Some((13, 0x7ff8)));
@@ -56,7 +56,7 @@ fn software_interrupts() {
 
 fn pages() {
     const NOWHERE: u64 = 0x5000_0000_0000;
-    let fault = catch(|| drop(instr::load(NOWHERE + 0x123)));
+    let fault = catch(|| _ = instr::load(NOWHERE + 0x123));
     equal("a read of nothing", fault.map(|f| (f.vector, f.error, f.cr2)), Some((14, 0, NOWHERE + 0x123)));
     equal("a write to nothing", fault_of(|| instr::store(NOWHERE, 1)), Some((14, 2)));
     holds("a jump to nothing", fault_of(|| instr::jump(NOWHERE)).is_some_and(|f| f.0 == 14 && f.1 & !0x10 == 0));
@@ -65,7 +65,7 @@ fn pages() {
     equal("a write to a read-only page", fault_of(|| instr::store(page, 1)), Some((14, 3)));
     memory::unprotect(page);
     for va in [0xffff_8080_0010_0000u64, 0xffff_8180_0000_0000, 0xffff_8280_0000_0000, 0xffff_87ff_ffff_f000] {
-        holds("a read of the hypervisor's memory", fault_of(|| drop(instr::load(va))).is_some_and(|f| f.0 == 14));
+        holds("a read of the hypervisor's memory", fault_of(|| _ = instr::load(va)).is_some_and(|f| f.0 == 14));
         holds("a write to the hypervisor's memory", fault_of(|| instr::store(va, 1)).is_some_and(|f| f.0 == 14));
     }
     holds("a write to the machine-to-physical table", fault_of(|| instr::store(0xffff_8000_0000_0000, 1)).is_some_and(|f| f.0 == 14));

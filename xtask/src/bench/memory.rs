@@ -66,8 +66,8 @@ fn account(name: &str, domains: u32) -> Result<Account> {
 
 /// `n` idle domains.
 fn idle(n: u32) -> Result<Account> {
-    let cmdline = Some("rounds=12".to_string());
-    let further = (2..=n).map(|i| format!("name=idle{i},mem={IDLE_MIB}M,cmdline=rounds=12")).collect();
+    let cmdline = Some("rounds=22".to_string());
+    let further = (2..=n).map(|i| format!("name=idle{i},mem={IDLE_MIB}M,cmdline=rounds=22")).collect();
     let guest = GuestArgs {
         kernel: Some("guest:canary".into()),
         guest_mem: Some(format!("{IDLE_MIB}M")),
@@ -78,7 +78,7 @@ fn idle(n: u32) -> Result<Account> {
     let name = format!("memory-{n}");
     let image = sh::target(&format!("bench/{name}.iso"))?;
     iso::make(&run::boot(&guest, &Script::Shell, true)?, &image)?;
-    let ended = run_machine(&image, &name, &[], Input::After("canary: round 5", b"\x1ds"))?;
+    let ended = run_machine(&image, &name, &[], Input::After("canary: round 10,", b"\x1ds"))?;
     let fine = ended.log.lines().filter(|l| l.ends_with("VERDICT SUCCESS")).count();
     ensure!(fine == n as usize, "{fine} of {n} domains ended well");
     account(&name, n)
