@@ -81,14 +81,7 @@ fn writable(me: &Me) {
         instr::store64(window + 8, 0xc12e);
         equal("unmapped", unmap(handle, window), GNTST_okay);
         equal("XSA-224 unmapped a second time", unmap(handle, window), GNTST_bad_handle);
-        equal(
-            "the window is closed",
-            fault_of(|| {
-                instr::load64(window);
-            })
-            .map(|f| f.0),
-            Some(14),
-        );
+        closed(window);
         equal("a grant that was taken back is mapped", map(me.other, OPEN, HOST, window).status, GNTST_general_error);
     });
     me.act(Granter, || {
@@ -180,14 +173,7 @@ fn by_entry(me: &Me) {
         equal("by an entry as it should be", (mapped.status, instr::load64(window)), (GNTST_okay, 0x5eed));
         equal("unmapped by the address instead", unmap(mapped.handle, window), GNTST_bad_virt_addr);
         equal("unmapped by the entry", unmap(mapped.handle, at), GNTST_okay);
-        equal(
-            "the window is closed",
-            fault_of(|| {
-                instr::load64(window);
-            })
-            .map(|f| f.0),
-            Some(14),
-        );
+        closed(window);
     });
     me.act(Granter, || equal("XSA-291 nothing is left of all that", me.table.in_use(OPEN), (false, false)));
 }
@@ -233,4 +219,12 @@ fn batch(me: &Me) {
             equal("XSA-316 a list in forbidden memory", answer, -14);
         }
     });
+}
+
+/// Checks that nothing is mapped at `window`.
+fn closed(window: u64) {
+    let fault = fault_of(|| {
+        instr::load64(window);
+    });
+    equal("the window is closed", fault.map(|f| f.0), Some(14));
 }

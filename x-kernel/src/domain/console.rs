@@ -1,8 +1,9 @@
 //! Guests' consoles, multiplexed on the serial line.
 //!
 //! Domains have the PV console ring, whose indices are the guest's allegations (XSA-38). An initial domain's console is
-//! `console_io`; it is offered a ring besides, which is touched only once the guest has sent on its port. The text of a domain that is alone goes out as it comes, so that a terminal program works. With
-//! several domains every line is prefixed by its domain's name. While there are several domains, what each
+//! `console_io`; it is offered a ring besides, which is touched only once the guest has sent on its port. The text of a
+//! domain that is alone goes out as it comes, so that a terminal program works. With several domains every line is
+//! prefixed by its domain's name. While there are several domains, what each
 //! prints is limited in rate ([`BURST`], [`COST_NS`]; XSA-118): a ring is left unread for a while, a `console_io` writer
 //! sleeps, nothing is lost. The X-Kernel's own lines about a domain need no limit: each is printed once in its life.
 

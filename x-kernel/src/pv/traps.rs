@@ -174,8 +174,8 @@ pub fn failed_return(regs: &mut GuestRegs) {
     bounce::exception(regs, &vcpu, &domain, &mut state, vector, Some(code));
 }
 
-/// Enters the failsafe callback, after a segment register that could not be loaded again. Its frame carries ds, es, fs and gs below rcx (xen-x86_64.h; XSA-215: they are
-/// part of what must fit on the guest's stack).
+/// Enters the failsafe callback, after a segment register that could not be loaded again. Its frame carries ds, es, fs and
+/// gs below rcx (xen-x86_64.h; XSA-215: they are part of what must fit on the guest's stack).
 pub fn failsafe(
     regs: &mut GuestRegs,
     vcpu: &crate::domain::vcpu::Vcpu,
