@@ -1,4 +1,5 @@
-//! Linux kernels of our own configuration: Debian's source and a fragment go in, a bzImage and its vmlinux come out.
+//! X-LibOS: Debian's Linux source, the patches and the configuration of x-libos/ go in, a bzImage and its vmlinux come
+//! out.
 //!
 //! A kernel lies in the cache under a hash of all that it is made of. It is built in a folder beside that, which is
 //! moved there when it is whole and holds nothing else any more: an interrupted build leaves nothing to be believed.
@@ -10,18 +11,28 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 
 use crate::{debian, setup, sh};
 
-/// What one kernel is made of, beside the source.
-struct Recipe {
+/// One configuration of the kernel.
+struct Variant {
     /// What it is asked for by.
     name: &'static str,
-    /// Files of the project: options that differ from `allnoconfig`, the later ones win.
+    /// Files in x-libos/config: options that differ from `allnoconfig`, the later ones win.
     fragments: &'static [&'static str],
 }
 
-const RECIPES: &[Recipe] = &[Recipe { name: "up", fragments: &["tests/linux/up.config"] }];
+/// The first one is the usual one.
+const VARIANTS: &[Variant] = &[
+    Variant { name: "libos", fragments: &["base", "up"] },
+    Variant { name: "libos-smp", fragments: &["base", "smp"] },
+    // For comparison: it also boots on the machine itself and as Xen's first domain.
+    Variant { name: "libos-dom0", fragments: &["base", "up", "dom0"] },
+];
+
+/// Where in the project all that is ours of it lies.
+const FOLDER: &str = "x-libos";
 
 /// What every make is told. Nothing of the builder's machine and day gets into the image.
 const MAKE: &[&str] =
@@ -33,19 +44,112 @@ const KEPT: &[&str] = &["arch/x86/boot/bzImage", "vmlinux", ".config"];
 /// How often a build says that it goes on.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// Builds the kernel `name`, if the cache does not have it. Returns the folder with `bzImage`, `vmlinux` and `.config`.
+/// What is laid over the source: files, by their paths in it, and patches in their order.
+struct Changes {
+    files: Vec<PathBuf>,
+    patches: Vec<PathBuf>,
+}
+
+impl Changes {
+    fn read() -> Result<Self> {
+        let folder = sh::root().join(FOLDER);
+        let series = folder.join("series");
+        let list = std::fs::read_to_string(&series).with_context(|| format!("cannot read {}", series.display()))?;
+        let patches = list.lines().filter(|l| !l.is_empty() && !l.starts_with('#')).map(|l| folder.join("patches").join(l)).collect();
+        let mut files = Vec::new();
+        collect(&folder.join("src"), &mut files)?;
+        files.sort();
+        Ok(Self { files, patches })
+    }
+
+    /// All that they say.
+    fn content(&self) -> Result<Vec<Vec<u8>>> {
+        self.files.iter().chain(&self.patches).map(|p| std::fs::read(p).with_context(|| format!("cannot read {}", p.display()))).collect()
+    }
+
+    /// Makes them in the tree.
+    fn apply(&self, tree: &Path) -> Result<()> {
+        let from = sh::root().join(FOLDER).join("src");
+        for file in &self.files {
+            let to = tree.join(file.strip_prefix(&from)?);
+            std::fs::create_dir_all(to.parent().context("a file is in a folder")?)?;
+            std::fs::copy(file, to)?;
+        }
+        for patch in &self.patches {
+            sh::run(Command::new("patch").args(["--quiet", "--fuzz=0", "-p1", "-d"]).arg(tree).arg("-i").arg(patch))?;
+        }
+        Ok(())
+    }
+}
+
+/// All files below `folder`.
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Options of `libos`.
+#[derive(Args)]
+pub struct LibosArgs {
+    /// Which ones: libos (one processor), libos-smp, libos-dom0 (boots without the X-Kernel as well); the first two
+    /// without this
+    variants: Vec<String>,
+    /// Build nothing, but unpack the source with all changes into this new folder, to work on it
+    #[arg(long)]
+    tree: Option<PathBuf>,
+}
+
+/// `libos`: builds the variants and says where they are and how large.
+pub fn run(args: &LibosArgs) -> Result<()> {
+    if let Some(tree) = &args.tree {
+        if tree.exists() {
+            bail!("{} is there already", tree.display());
+        }
+        setup::ensure(setup::LINUX)?;
+        unpack(tree)?;
+        return Ok(());
+    }
+    let usual = || VARIANTS[..2].iter().map(|v| v.name.to_string()).collect();
+    let names: Vec<String> = if args.variants.is_empty() { usual() } else { args.variants.clone() };
+    for name in names {
+        let folder = build(&name)?;
+        for file in KEPT.iter().filter_map(|k| Path::new(k).file_name()) {
+            let path = folder.join(file);
+            println!("{name}\t{}\t{}", std::fs::metadata(&path)?.len(), path.display());
+        }
+    }
+    Ok(())
+}
+
+/// The source with all changes, in a folder that is made.
+fn unpack(tree: &Path) -> Result<()> {
+    let (archive, _) = debian::linux_source()?;
+    std::fs::create_dir_all(tree)?;
+    sh::run(Command::new("tar").arg("-xf").arg(&archive).args(["--strip-components=1", "-C"]).arg(tree))?;
+    Changes::read()?.apply(tree)
+}
+
+/// Builds the variant `name`, if the cache does not have it. Returns the folder with `bzImage`, `vmlinux` and `.config`.
 pub fn build(name: &str) -> Result<PathBuf> {
-    let Some(recipe) = RECIPES.iter().find(|r| r.name == name) else {
-        let names: Vec<_> = RECIPES.iter().map(|r| r.name).collect();
+    let Some(variant) = VARIANTS.iter().find(|v| v.name == name) else {
+        let names: Vec<_> = VARIANTS.iter().map(|v| v.name).collect();
         bail!("there is no Linux '{name}', only {}", names.join(", "));
     };
-    let (archive, version) = debian::linux_source()?;
+    let (_, version) = debian::linux_source()?;
     let mut fragments = String::new();
-    for file in recipe.fragments {
-        fragments.push_str(&std::fs::read_to_string(sh::root().join(file)).with_context(|| format!("cannot read {file}"))?);
+    for fragment in variant.fragments {
+        let file = sh::root().join(FOLDER).join("config").join(fragment).with_extension("config");
+        fragments.push_str(&std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?);
     }
     let mut hash = DefaultHasher::new();
-    (&version, options(&fragments).collect::<Vec<_>>(), MAKE, KEPT).hash(&mut hash);
+    (&version, options(&fragments).collect::<Vec<_>>(), Changes::read()?.content()?, MAKE, KEPT).hash(&mut hash);
     let cache = sh::cache("linux")?;
     let done = cache.join(format!("{name}-{:016x}", hash.finish()));
     let _lock = sh::lock("linux")?;
@@ -55,9 +159,9 @@ pub fn build(name: &str) -> Result<PathBuf> {
     setup::ensure(setup::LINUX)?;
     let log = cache.join(format!("{name}.log"));
     let (tree, part) = (cache.join("tree"), cache.join("part"));
-    eprintln!("xtask: building Linux '{name}' from {version}; the log is {}", log.display());
+    eprintln!("xtask: building {name} from {version}; the log is {}", log.display());
     sh::empty(&tree)?;
-    sh::run(Command::new("tar").arg("-xf").arg(&archive).args(["--strip-components=1", "-C"]).arg(&tree))?;
+    unpack(&tree)?;
     compile(&tree, &fragments, &log)?;
     sh::empty(&part)?;
     for file in KEPT {

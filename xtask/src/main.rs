@@ -59,6 +59,8 @@ enum Verb {
         #[arg(long, default_value_t = 3)]
         runs: u32,
     },
+    /// Builds X-LibOS, the Linux of the containers (cached by what it is made of)
+    Libos(linux::LibosArgs),
     /// Makes a bootable image (BIOS and UEFI, CD or USB stick) at target/x-kernel.iso
     Iso(run::GuestArgs),
     /// Boots paused and attaches gdb
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         Verb::Test { names } => test::run(&names),
         Verb::Fuzz(args) => fuzz::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Bench { name, runs } => bench::run(&name, runs).map(|()| ExitCode::SUCCESS),
+        Verb::Libos(args) => linux::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Iso(guest) => run::iso(&guest).map(|()| ExitCode::SUCCESS),
         Verb::Gdb(guest) => run::gdb(&guest).map(|()| ExitCode::SUCCESS),
         Verb::Lint => lint::run().map(|()| ExitCode::SUCCESS),

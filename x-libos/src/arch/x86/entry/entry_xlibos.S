@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * X-mode: into and out of the kernel without the hypervisor.
+ *
+ * Kernel and processes share a ring and a page table. Who runs is told by
+ * the stack pointer alone: the instruction that loads it changes the mode.
+ * So an event finds a process that is somewhere in here with its own stack
+ * still, or again, to be just that, a process in user mode, and everything
+ * else to be the kernel.
+ *
+ * Events are not masked on the way in or out of a system call. One that
+ * arrives after the last look at the thread's flags could leave work undone;
+ * two ranges are therefore marked, and xlibos_upcall undoes what has been
+ * done of them:
+ *
+ *   xlibos_exit_start .. _end	registers are only loaded from the frame:
+ *				begin again
+ *   xlibos_iret_start .. _end	nothing is left but the frame: be the event
+ *				that interrupted what the frame describes
+ */
+#include <linux/linkage.h>
+#include <asm/alternative.h>
+#include <asm/asm.h>
+#include <asm/asm-offsets.h>
+#include <asm/errno.h>
+#include <asm/page_types.h>
+#include <asm/percpu.h>
+#include <asm/processor-flags.h>
+#include <asm/segment.h>
+#include <asm/thread_info.h>
+#include <asm/unistd.h>
+#include <asm/unwind_hints.h>
+#include <asm/xen/interface.h>
+#include <asm/xen/xlibos.h>
+#include <xen/interface/xen.h>
+
+#include "calling.h"
+
+#define EVENT_MASK	PER_CPU_VAR(xen_vcpu_info) + XEN_vcpu_info_mask
+#define EVENT_PENDING	PER_CPU_VAR(xen_vcpu_info) + XEN_vcpu_info_pending
+
+/* Flags that only iretq can set again. */
+#define IRET_FLAGS	(X86_EFLAGS_TF | X86_EFLAGS_NT | X86_EFLAGS_RF)
+
+/* Where the system calls are, by number: a slot holds the address to call. */
+#define SLOT_OF(nr)	((nr) + 1)
+#define SLOTS		512
+
+/* The registers that C functions keep; the frame has a gap for them. */
+.macro SAVE_KEPT_REGS
+	movq	%rbx, RBX(%rsp)
+	movq	%rbp, RBP(%rsp)
+	movq	%r12, R12(%rsp)
+	movq	%r13, R13(%rsp)
+	movq	%r14, R14(%rsp)
+	movq	%r15, R15(%rsp)
+.endm
+
+.macro LOAD_KEPT_REGS
+	movq	RBX(%rsp), %rbx
+	movq	RBP(%rsp), %rbp
+	movq	R12(%rsp), %r12
+	movq	R13(%rsp), %r13
+	movq	R14(%rsp), %r14
+	movq	R15(%rsp), %r15
+.endm
+
+/* The registers that a system call keeps for its caller, less those. */
+.macro LOAD_ARGUMENT_REGS
+	movq	R10(%rsp), %r10
+	movq	R9(%rsp), %r9
+	movq	R8(%rsp), %r8
+	movq	RDX(%rsp), %rdx
+	movq	RSI(%rsp), %rsi
+	movq	RDI(%rsp), %rdi
+.endm
+
+/*
+ * On the caller's stack: to the kernel's, with the part of the frame there
+ * that a syscall instruction behind the call would have made. If
+ * there is no return address to be read, the system call is none and returns
+ * to address 0.
+ */
+.macro FRAME_OF_CALL have_address:req
+	movq	%rsp, %rcx
+	movq	PER_CPU_VAR(cpu_current_top_of_stack), %rsp
+	pushq	$__USER_DS		/* pt_regs->ss */
+	leaq	8(%rcx), %r11
+	pushq	%r11			/* pt_regs->sp: without the address */
+	pushfq				/* pt_regs->flags */
+	cld
+	movq	(%rsp), %r11
+.Lread_\@:
+	movq	(%rcx), %rcx
+	_ASM_EXTABLE(.Lread_\@, xlibos_no_return_address)
+\have_address:
+	pushq	$__USER_CS		/* pt_regs->cs */
+	pushq	%rcx			/* pt_regs->ip */
+	pushq	%rax			/* pt_regs->orig_ax */
+.endm
+
+.section .entry.text, "ax"
+
+/*
+ * A system call by function call: the table's slot leads to the number's
+ * stub, and that comes here. The return address is on the caller's stack,
+ * %eax has the number, the arguments are where the syscall instruction wants
+ * them. %rcx, %r11 and the arithmetic flags are ours, as is the stack below
+ * the return address; no other register changes.
+ *
+ * The frame is the one that a syscall instruction behind the call would have
+ * made, but for the registers that C functions keep anyway. They are saved
+ * when someone may look at them.
+ */
+SYM_CODE_START_LOCAL(xlibos_call)
+	UNWIND_HINT_EMPTY
+	FRAME_OF_CALL .Lhave_return_address
+	pushq	%rdi
+	pushq	%rsi
+	pushq	%rdx
+	pushq	%rcx
+	pushq	$-ENOSYS		/* pt_regs->ax */
+	pushq	%r8
+	pushq	%r9
+	pushq	%r10
+	pushq	%r11
+	subq	$6*8, %rsp
+	UNWIND_HINT_REGS
+	movq	PER_CPU_VAR(current_task), %r11
+	cmpq	$0, TASK_TI_syscall_work(%r11)
+	jne	xlibos_call_with_work
+	movq	%rsp, %rdi
+	call	*sys_call_table(, %rax, 8)
+
+SYM_INNER_LABEL(xlibos_exit_start, SYM_L_GLOBAL)
+	movq	PER_CPU_VAR(current_task), %r11
+	testl	$XLIBOS_EXIT_WORK, TASK_TI_flags(%r11)
+	jnz	xlibos_exit_with_work
+	LOAD_ARGUMENT_REGS
+	movq	RIP(%rsp), %rcx
+	movq	RSP(%rsp), %rsp
+SYM_INNER_LABEL(xlibos_exit_end, SYM_L_GLOBAL)
+	UNWIND_HINT_EMPTY
+	/*
+	 * The caller's stack again, so the caller, for all that happens here.
+	 * The address is pushed anew: nothing says that it is still there, and
+	 * a return is what the processor expects after a call.
+	 */
+	pushq	%rcx
+	RET
+SYM_CODE_END(xlibos_call)
+
+/* The same for calls that read or write all registers of their caller. */
+SYM_CODE_START_LOCAL(xlibos_call_all)
+	UNWIND_HINT_EMPTY
+	FRAME_OF_CALL .Lall_have_return_address
+	PUSH_AND_CLEAR_REGS rax=$-ENOSYS
+	jmp	xlibos_do_syscall
+SYM_INNER_LABEL(xlibos_no_return_address, SYM_L_LOCAL)
+	xorl	%ecx, %ecx
+	movl	$-1, %eax
+	jmp	.Lall_have_return_address
+SYM_CODE_END(xlibos_call_all)
+
+/* Someone traces, filters or counts this thread's system calls. */
+SYM_CODE_START_LOCAL(xlibos_call_with_work)
+	UNWIND_HINT_REGS
+	SAVE_KEPT_REGS
+xlibos_do_syscall:
+	movq	%rsp, %rdi
+	movslq	%eax, %rsi
+	call	do_syscall_64		/* returns with events masked */
+	jmp	xlibos_return_from_call
+SYM_CODE_END(xlibos_call_with_work)
+
+/* The thread's flags want something before it goes on. %rax: the result. */
+SYM_CODE_START_LOCAL(xlibos_exit_with_work)
+	UNWIND_HINT_REGS
+	movq	%rax, RAX(%rsp)
+	SAVE_KEPT_REGS
+	movb	$1, EVENT_MASK
+	movq	%rsp, %rdi
+	call	irqentry_exit_to_user_mode
+SYM_INNER_LABEL(xlibos_return_from_call, SYM_L_LOCAL)
+	/* Is the frame still that of a caller who knows what is not kept? */
+	movq	RIP(%rsp), %rcx
+	cmpq	%rcx, RCX(%rsp)
+	jne	swapgs_restore_regs_and_return_to_usermode
+	movq	EFLAGS(%rsp), %r11
+	cmpq	%r11, R11(%rsp)
+	jne	swapgs_restore_regs_and_return_to_usermode
+	testl	$IRET_FLAGS, %r11d
+	jnz	swapgs_restore_regs_and_return_to_usermode
+	LOAD_KEPT_REGS
+	movb	$0, EVENT_MASK
+	testb	$0xff, EVENT_PENDING
+	jz	1f
+	call	xlibos_run_events
+1:	movq	RAX(%rsp), %rax
+	jmp	xlibos_exit_start
+SYM_CODE_END(xlibos_exit_with_work)
+
+/*
+ * From a system call that the hypervisor has bounced. The flags come back and
+ * nothing is written to the caller's stack: it has executed one instruction.
+ */
+SYM_CODE_START(xlibos_return_from_trap)
+	UNWIND_HINT_REGS
+	movq	RIP(%rsp), %rcx
+	cmpq	%rcx, RCX(%rsp)
+	jne	swapgs_restore_regs_and_return_to_usermode
+	movq	EFLAGS(%rsp), %r11
+	cmpq	%r11, R11(%rsp)
+	jne	swapgs_restore_regs_and_return_to_usermode
+	testl	$IRET_FLAGS, %r11d
+	jnz	swapgs_restore_regs_and_return_to_usermode
+	LOAD_KEPT_REGS
+	movb	$0, EVENT_MASK
+	testb	$0xff, EVENT_PENDING
+	jz	1f
+	call	xlibos_run_events
+1:	movq	RAX(%rsp), %rax
+SYM_INNER_LABEL(xlibos_trap_exit_start, SYM_L_GLOBAL)
+	movq	PER_CPU_VAR(current_task), %r11
+	testl	$XLIBOS_EXIT_WORK, TASK_TI_flags(%r11)
+	jnz	2f
+	LOAD_ARGUMENT_REGS
+	movq	RIP(%rsp), %rcx
+	movq	EFLAGS(%rsp), %r11
+	pushq	%r11
+	popfq
+	movq	RSP(%rsp), %rsp
+SYM_INNER_LABEL(xlibos_trap_exit_end, SYM_L_GLOBAL)
+	UNWIND_HINT_EMPTY
+	jmp	*%rcx
+2:	UNWIND_HINT_REGS
+	movq	%rax, RAX(%rsp)
+	movb	$1, EVENT_MASK
+	movq	%rsp, %rdi
+	call	irqentry_exit_to_user_mode
+	jmp	xlibos_return_from_trap
+SYM_CODE_END(xlibos_return_from_trap)
+
+/*
+ * The end of an exception or interrupt, instead of the iret hypercall. The
+ * frame is on the stack, all other registers are the interrupted ones, events
+ * are masked.
+ */
+SYM_CODE_START(xlibos_iret)
+	UNWIND_HINT_IRET_REGS
+	orb	$3, 1*8(%rsp)		/* the kernel's ring, too */
+	testb	$(X86_EFLAGS_IF >> 8), 2*8+1(%rsp)
+	jz	xlibos_iretq
+	movb	$0, EVENT_MASK
+SYM_INNER_LABEL(xlibos_iret_start, SYM_L_GLOBAL)
+	testb	$0xff, EVENT_PENDING
+	jnz	xlibos_iret_pending
+SYM_INNER_LABEL(xlibos_iretq, SYM_L_GLOBAL)
+	iretq
+SYM_INNER_LABEL(xlibos_iretq_failed, SYM_L_LOCAL)
+	movb	$1, EVENT_MASK
+SYM_INNER_LABEL(xlibos_iret_end, SYM_L_GLOBAL)
+	/*
+	 * A process can make the instruction fail: by its own NT flag, which
+	 * a call keeps, or by a frame that it made. Try without the first.
+	 */
+	pushfq
+	btrl	$X86_EFLAGS_NT_BIT, (%rsp)
+	jc	3f
+	popfq
+	pushq	$0			/* error code */
+	jmp	asm_exc_general_protection
+3:	popfq
+	jmp	xlibos_iret
+SYM_CODE_END(xlibos_iret)
+	_ASM_EXTABLE(xlibos_iretq, xlibos_iretq_failed)
+
+SYM_CODE_START_LOCAL(xlibos_iret_pending)
+	UNWIND_HINT_IRET_REGS
+	movb	$1, EVENT_MASK
+SYM_INNER_LABEL(xlibos_event_on_frame, SYM_L_LOCAL)
+	/* The ring of the frame is ours for both: the stack tells. */
+	btq	$63, 3*8(%rsp)
+	jnc	asm_exc_xen_hypervisor_callback
+	andb	$~3, 1*8(%rsp)
+	jmp	asm_exc_xen_hypervisor_callback
+SYM_CODE_END(xlibos_iret_pending)
+
+/* An event, from the hypervisor: the frame is on the stack, events masked. */
+SYM_CODE_START(xlibos_upcall)
+	UNWIND_HINT_IRET_REGS
+	testb	$3, 1*8(%rsp)
+	jnz	asm_exc_xen_hypervisor_callback
+
+	cmpq	$xlibos_iret_start, (%rsp)
+	jb	1f
+	cmpq	$xlibos_iret_end, (%rsp)
+	jae	1f
+	movq	3*8(%rsp), %rsp
+	jmp	xlibos_event_on_frame
+1:
+	cmpq	$xlibos_exit_start, (%rsp)
+	jb	2f
+	cmpq	$xlibos_exit_end, (%rsp)
+	jae	2f
+	movq	$xlibos_exit_start, (%rsp)
+2:
+	cmpq	$xlibos_trap_exit_start, (%rsp)
+	jb	3f
+	cmpq	$xlibos_trap_exit_end, (%rsp)
+	jae	3f
+	movq	$xlibos_trap_exit_start, (%rsp)
+3:
+	jmp	asm_exc_xen_hypervisor_callback
+SYM_CODE_END(xlibos_upcall)
+
+/*
+ * Events were unmasked and some are pending: an upcall to oneself, as the
+ * hypervisor would make it. Changes no register.
+ */
+SYM_CODE_START(xlibos_run_events)
+	UNWIND_HINT_FUNC
+	movb	$1, EVENT_MASK
+	pushq	$FLAT_RING3_SS64
+	pushq	%rsp
+	addq	$8, (%rsp)		/* the stack as it was at the start */
+	pushfq
+	orq	$X86_EFLAGS_IF, (%rsp)
+	pushq	$(FLAT_RING3_CS64 & ~3)
+	pushq	$1f
+	jmp	asm_exc_xen_hypervisor_callback
+1:	RET
+SYM_CODE_END(xlibos_run_events)
+
+/* Any number, in %eax; a full register, so that too large ones are seen. */
+SYM_CODE_START(xlibos_stub_any)
+	UNWIND_HINT_EMPTY
+	cmpl	$NR_syscalls, %eax
+	jae	xlibos_call_all
+	movl	%eax, %eax
+	jmp	*xlibos_table + 8 * SLOT_OF(0)(, %rax, 8)
+SYM_CODE_END(xlibos_stub_any)
+
+SYM_CODE_START_LOCAL(xlibos_stub_none)
+	UNWIND_HINT_EMPTY
+	movl	$-1, %eax
+	jmp	xlibos_call_all
+SYM_CODE_END(xlibos_stub_none)
+
+/* Calls that need all registers, or set them. */
+.macro stub nr sym
+	.balign 8
+1:	movl	$\nr, %eax
+	.set	all, 0
+	.irp	name, sys_rt_sigreturn, sys_clone, sys_fork, sys_vfork, sys_execve, sys_execveat, sys_clone3
+	.ifc	\sym, \name
+	.set	all, 1
+	.endif
+	.endr
+	.if	all
+	jmp	xlibos_call_all
+	.else
+	jmp	xlibos_call
+	.endif
+	.pushsection .rodata, "a"
+	.quad	1b
+	.popsection
+.endm
+
+	.pushsection .rodata, "a"
+	.balign	PAGE_SIZE
+SYM_DATA_START(xlibos_table)
+	.quad	xlibos_stub_any
+	.popsection
+
+SYM_CODE_START_LOCAL(xlibos_stubs)
+#define __SYSCALL(nr, sym) stub nr sym
+#include <asm/syscalls_64.h>
+#undef __SYSCALL
+SYM_CODE_END(xlibos_stubs)
+
+	.pushsection .rodata, "a"
+	.rept	SLOTS - SLOT_OF(NR_syscalls)
+	.quad	xlibos_stub_none
+	.endr
+SYM_DATA_END(xlibos_table)
+	.popsection

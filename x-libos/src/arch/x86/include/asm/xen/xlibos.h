@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * X-mode: a PV guest that shares one page table and one ring with its
+ * processes. The contract with the hypervisor is docs/ABI.md, "X-mode",
+ * of the X-Kernel.
+ */
+#ifndef _ASM_X86_XEN_XLIBOS_H
+#define _ASM_X86_XEN_XLIBOS_H
+
+/* What a thread does before it goes back from a system call to its process. */
+#define XLIBOS_EXIT_WORK						\
+	(_TIF_SIGPENDING | _TIF_NOTIFY_RESUME | _TIF_UPROBE |		\
+	 _TIF_NEED_RESCHED | _TIF_PATCH_PENDING | _TIF_NOTIFY_SIGNAL |	\
+	 _TIF_USER_RETURN_NOTIFY | _TIF_IO_BITMAP | _TIF_NEED_FPU_LOAD)
+
+#ifndef __ASSEMBLY__
+
+#include <linux/types.h>
+
+#include <asm/cpufeature.h>
+
+struct pt_regs;
+
+#ifdef CONFIG_XLIBOS
+
+/* Known from the first moment on, when the feature bit is not set yet. */
+extern bool xlibos_on;
+
+static __always_inline bool xlibos(void)
+{
+	return cpu_feature_enabled(X86_FEATURE_XLIBOS);
+}
+
+void xlibos_init(const char *cmdline);
+void xlibos_init_capabilities(void);
+void xlibos_map_table(void);
+void xlibos_rewind_syscall(struct pt_regs *regs);
+
+#else /* !CONFIG_XLIBOS */
+
+#define xlibos_on	false
+
+static __always_inline bool xlibos(void)
+{
+	return false;
+}
+
+static inline void xlibos_init(const char *cmdline) { }
+static inline void xlibos_init_capabilities(void) { }
+static inline void xlibos_map_table(void) { }
+static inline void xlibos_rewind_syscall(struct pt_regs *regs) { }
+
+#endif /* CONFIG_XLIBOS */
+
+#endif /* !__ASSEMBLY__ */
+#endif /* _ASM_X86_XEN_XLIBOS_H */
