@@ -42,6 +42,9 @@ pub fn record(domain: &Domain) {
     domain.counters.each(|name, value| {
         let _ = write!(out, ",\"{name}\":{value}");
     });
+    if let Some(status) = domain.exit_status() {
+        let _ = write!(out, ",\"exit_status\":{status}");
+    }
     let alive = tsc::now_ns().saturating_sub(domain.created_ns);
     let _ = write!(
         out,

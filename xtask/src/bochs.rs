@@ -12,7 +12,7 @@ use crate::{setup, sh};
 /// How often the log is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 /// Lines that come last.
-const LAST: &[&str] = &[": gone\r", " failed\r", "X-Kernel: panic", "no domain to run"];
+const LAST: &[&str] = &[": gone", " failed\r", "X-Kernel: panic", "no domain to run"];
 
 /// The machine's description. No display: the one that needs no screen serves a port that nobody connects to.
 fn description(iso: &Path, mem_mib: u64, serial: &Path, log: &Path) -> String {

@@ -23,8 +23,8 @@ const TIMED_OUT: u8 = 124;
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct GuestArgs {
-    /// A PV kernel (ELF or bzImage) for the first domain, instead of Debian's; linux:up is one for a single processor,
-    /// built from Debian's source, guest:NAME one of tests/guests
+    /// A PV kernel (ELF or bzImage) for the first domain, instead of Debian's; linux:libos is X-LibOS, guest:NAME one of
+    /// tests/guests
     #[arg(long)]
     pub kernel: Option<PathBuf>,
     /// Its initrd
@@ -51,6 +51,9 @@ pub struct GuestArgs {
     /// Tell the first domain's kernel that it is an initial domain
     #[arg(long)]
     pub initial: bool,
+    /// Whether the first domain may switch X-mode on
+    #[arg(long, value_enum)]
+    pub xmode: Option<Switch>,
     /// Options of the X-Kernel
     #[arg(long, default_value = "")]
     pub options: String,
@@ -63,6 +66,14 @@ pub struct GuestArgs {
     /// A build that obeys the option without-flush=, to see tests fail
     #[arg(long, hide = true)]
     pub negative_control: bool,
+}
+
+/// What can be allowed or not.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Switch {
+    On,
+    Off,
 }
 
 /// `run`.
@@ -159,6 +170,7 @@ fn modules(guest: &GuestArgs, script: &Script) -> Result<Vec<Module>> {
         guest.guest_mem.as_ref().map(|m| format!(" mem={m}")),
         guest.vcpus.map(|n| format!(" vcpus={n}")),
         guest.initial.then(|| " initial=yes".to_string()),
+        guest.xmode.map(|x| format!(" xmode={}", if x == Switch::On { "on" } else { "off" })),
     ];
     let options: String = options.into_iter().flatten().collect();
     let (line, initrd_line) =
@@ -177,7 +189,7 @@ fn modules(guest: &GuestArgs, script: &Script) -> Result<Vec<Module>> {
                     initrd = initrd.filter(|_| is_linux(Path::new(value)));
                 }
                 Some(("initrd", value)) => initrd = Some(named(Path::new(value))?),
-                Some((key @ ("name" | "mem" | "weight" | "vcpus" | "initial"), value)) => options.push_str(&format!(" {key}={value}")),
+                Some((key @ ("name" | "mem" | "weight" | "vcpus" | "initial" | "xmode"), value)) => options.push_str(&format!(" {key}={value}")),
                 _ => bail!("--domain: '{part}' is not understood"),
             }
         }

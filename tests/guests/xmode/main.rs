@@ -55,6 +55,10 @@ fn refused() {
     ] {
         equal(name, xmode::ask(version, flags, word), -22);
     }
+    let exit = |status, flags| call(__HYPERVISOR_xmode_op, XMODEOP_exit, &mut XmodeExit { status, flags });
+    equal("an exit status that no process has", exit(256, 0), -22);
+    equal("an exit status with flags", exit(1, 1), -22);
+    equal("an exit status", (exit(3, 0), exit(7, 0)), (0, 0));
     equal("an unknown operation", call(__HYPERVISOR_xmode_op, 7, &mut XmodeQuery::default()), -38);
     let none = ptk::hypercall(__HYPERVISOR_xmode_op, &[XMODEOP_enable.into(), 0xffff_8080_0010_0000]);
     equal("an argument of the hypervisor's", none, -14);

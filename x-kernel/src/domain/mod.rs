@@ -101,9 +101,14 @@ pub struct Domain {
     dying: AtomicBool,
     /// Why (index of `StopReason` plus one), 0 while it lives.
     stop: AtomicU32,
+    /// What it says that its work ended with, [`NO_STATUS`] until then.
+    pub exit_status: AtomicU32,
     /// When it was created, ns since boot.
     pub created_ns: u64,
 }
+
+/// No exit status.
+const NO_STATUS: u32 = u32::MAX;
 
 static DOMAINS: SpinLock<ArrayVec<Arc<Domain>, MAX_DOMAINS>, level::DomainList> = SpinLock::new(ArrayVec::new_const());
 
@@ -162,6 +167,7 @@ impl Domain {
             weight: new.weight,
             dying: AtomicBool::new(false),
             stop: AtomicU32::new(0),
+            exit_status: AtomicU32::new(NO_STATUS),
             created_ns: crate::arch::x86_64::tsc::now_ns(),
         }
     }
@@ -213,6 +219,11 @@ impl Domain {
         reap::announce();
         crate::sched::kick_all(self);
         first
+    }
+
+    /// What it said that its work ended with: 0 to 255.
+    pub fn exit_status(&self) -> Option<u32> {
+        Some(self.exit_status.load(Ordering::Relaxed)).filter(|status| *status != NO_STATUS)
     }
 
     /// Why it stopped.

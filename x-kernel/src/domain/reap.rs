@@ -140,7 +140,10 @@ fn finish(domain: &Arc<Domain>) {
     frame::unshare(machine(), domain.shared_info);
     frame_alloc::free(domain.shared_info, 0);
     super::remove(domain.id);
-    log::info!("domain {} ({}): gone", domain.id.raw(), domain.name);
+    match domain.exit_status() {
+        Some(status) => log::info!("domain {} ({}): gone, exit status {status}", domain.id.raw(), domain.name),
+        None => log::info!("domain {} ({}): gone", domain.id.raw(), domain.name),
+    }
     if super::count() == 0 {
         stats::print();
         match reason {

@@ -5,9 +5,11 @@
 //! What is new for the boundary are global pages of guests: every flush for a change of type or owner reaches global
 //! entries (`mm::machine`), and so does the switch to another domain (`arch::x86_64::context::load`).
 
+use core::sync::atomic::Ordering;
+
 use pv_core::pt::KernelPages;
 use xen_abi::errno::Errno;
-use xen_abi::xmode::{XMODE_VERSION, XMODEOP_enable, XMODEOP_query, XmodeEnable, XmodeQuery};
+use xen_abi::xmode::{XMODE_VERSION, XMODEOP_enable, XMODEOP_exit, XMODEOP_query, XmodeEnable, XmodeExit, XmodeQuery};
 
 use super::hypercall::{Args, HcCx, HcResult, OK};
 use super::mmu;
@@ -17,18 +19,26 @@ use crate::mm::layout::is_guest_range;
 /// `arch_7(cmd, arg)`: X-mode's operations, under the name that the ABI has for the number.
 ///
 /// # Errors
-/// `-ENOSYS` for an unknown command, and for all of them in a domain that may not use it; `-EINVAL` for a version or
+/// `-ENOSYS` for an unknown command, and for those of X-mode in a domain that may not use it; `-EINVAL` for a version or
 /// flags that are unknown, or a word that is not one of the guest kernel's; `-EFAULT`.
 pub fn arch_7(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
-    if !cx.domain.xmode {
-        return Err(Errno::ENOSYS);
-    }
     match args.u32::<0>() {
+        c if c == XMODEOP_exit => exit(cx, &args.ptr::<XmodeExit, 1>().read()?)?,
+        _ if !cx.domain.xmode => return Err(Errno::ENOSYS),
         c if c == XMODEOP_query => args.ptr::<XmodeQuery, 1>().write(&XmodeQuery { version: XMODE_VERSION, features: 0 })?,
         c if c == XMODEOP_enable => enable(cx, &args.ptr::<XmodeEnable, 1>().read()?)?,
         _ => return Err(Errno::ENOSYS),
     }
     OK
+}
+
+/// Keeps the status for whoever reads the log or the counters.
+fn exit(cx: &HcCx<'_>, said: &XmodeExit) -> Result<(), Errno> {
+    if said.flags != 0 || said.status > 255 {
+        return Err(Errno::EINVAL);
+    }
+    cx.domain.exit_status.store(said.status, Ordering::Relaxed);
+    Ok(())
 }
 
 /// Switches it on for the calling vCPU, or moves its word.

@@ -13,6 +13,8 @@ pub const XMODE_VERSION: u32 = 1;
 pub const XMODEOP_query: u32 = 0;
 /// Switches X-mode on for the calling vCPU: [`XmodeEnable`].
 pub const XMODEOP_enable: u32 = 1;
+/// Says with which status the domain's work ended: [`XmodeExit`]. Not only in X-mode.
+pub const XMODEOP_exit: u32 = 2;
 
 /// CPUID leaf with the highest leaf of ours in eax and [`XMODE_CPUID_SIGNATURE`] in ebx, ecx, edx.
 pub const XMODE_CPUID: u32 = 0x4000_0100;
@@ -39,5 +41,13 @@ abi_structs! {
         /// Virtual address, aligned and in the upper half, of the word that holds the kernel stack that entries from
         /// processes start on. It is read at each of them.
         pub kernel_sp: u64,
+    }
+
+    /// What the domain's work ended with; it goes on all the same.
+    pub struct XmodeExit: 8 {
+        /// As of a process: 0 to 255. The last one said counts.
+        pub status: u32,
+        /// Zero.
+        pub flags: u32,
     }
 }

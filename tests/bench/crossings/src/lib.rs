@@ -6,12 +6,14 @@
 //! Xen and the X-Kernel in the same way.
 //!
 //! `-plugin libcrossings.so,out=FILE`: FILE gets a line of JSON at the first hypercall, at each `times` system call
-//! (the marks of a script) and at the end.
+//! (the marks of a script) and at the end. With `profile=FILE`, that file gets the instructions by block, at the same
+//! moments.
 
 // UNSAFETY: it is loaded into a C program and talks to it.
 #![expect(unsafe_code, reason = "a C interface")]
 
 mod counts;
+mod profile;
 mod qemu;
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
@@ -57,12 +59,15 @@ unsafe extern "C" fn qemu_plugin_install(id: qemu::Id, _info: *const c_void, arg
     for &arg in args {
         // SAFETY: the caller's obligation.
         let arg = unsafe { CStr::from_ptr(arg) }.to_string_lossy();
-        let file = arg.strip_prefix("out=").map(File::create);
-        let Some(Ok(file)) = file else {
-            eprintln!("crossings: '{arg}' is no out=FILE that can be written");
-            return 1;
-        };
-        *out() = Some(file);
+        let (key, path) = arg.split_once('=').unwrap_or((&arg, ""));
+        match (key, File::create(path)) {
+            ("out", Ok(file)) => *out() = Some(file),
+            ("profile", Ok(file)) => profile::start(file),
+            _ => {
+                eprintln!("crossings: '{arg}' is no out=FILE or profile=FILE that can be written");
+                return 1;
+            }
+        }
     }
     qemu::register(id, translated, ended);
     0
@@ -74,6 +79,7 @@ fn out() -> std::sync::MutexGuard<'static, Option<File>> {
 
 /// Writes the counters out.
 fn write_line() {
+    profile::mark();
     if let Some(file) = &mut *out()
         && let Err(error) = writeln!(file, "{}", COUNTS.line())
     {
@@ -88,6 +94,9 @@ extern "C" fn ended(_: qemu::Id, _: *mut c_void) {
 /// Plants the counters of a block.
 extern "C" fn translated(_: qemu::Id, block: qemu::Block) {
     let address = qemu::address(block);
+    if let Some(counter) = profile::counter(address) {
+        qemu::instructions(block).for_each(|(instruction, _)| qemu::count(instruction, counter));
+    }
     if !HYPERVISOR.contains(&address) {
         let counter = if address > *HYPERVISOR.end() { &COUNTS.kernel } else { &COUNTS.user };
         qemu::instructions(block).for_each(|(instruction, _)| qemu::count(instruction, counter));

@@ -84,10 +84,10 @@ pub fn settle(m: &impl Machine, mm: &mut Mm) -> Result<(), FrameError> {
             }
             // Nobody can write to the table, and the marks of a page walk do not matter here.
             m.read_batch(mfn, last, &mut entries);
-            for (slot, entry) in last.batch().zip(&entries).rev().filter(|(slot, _)| *slot <= last) {
-                pt::release(m, mm, level, *entry, slot);
-                left = slot.number();
+            for (slot, entry) in last.occupied(&entries).rev().filter(|(slot, _)| *slot <= last) {
+                pt::release(m, mm, level, entry, slot);
             }
+            left = last.batch().next().map_or(0, Slot::number);
         }
         if level == super::Level::L4 {
             m.clear_hypervisor_slots(mfn);

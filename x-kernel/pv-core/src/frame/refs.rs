@@ -188,8 +188,8 @@ fn validate(m: &impl Machine, mm: &mut Mm, mfn: Mfn, info: &FrameInfo, level: Le
             return stopped(m, mm, mfn, info, level, first, FrameError::Preempted);
         }
         m.read_batch(mfn, first, &mut entries);
-        for (slot, entry) in first.batch().zip(&entries).filter(|(slot, _)| *slot >= first) {
-            if let Err(error) = pt::adopt(m, mm, level, mfn, slot, *entry) {
+        for (slot, entry) in first.occupied(&entries).filter(|(slot, _)| *slot >= first) {
+            if let Err(error) = pt::adopt(m, mm, level, mfn, slot, entry) {
                 return stopped(m, mm, mfn, info, level, slot, error);
             }
         }

@@ -58,6 +58,19 @@ impl Slot {
         (first..first.saturating_add(Self::BATCH)).map(Self)
     }
 
+    /// Those of them that are not empty, with what is in `entries`. Most tables have few, so the others are passed over by
+    /// the group.
+    pub fn occupied(self, entries: &[u64; Self::BATCH as usize]) -> impl DoubleEndedIterator<Item = (Self, u64)> {
+        const GROUP: u16 = 8;
+        let first = self.0 & !const { Self::BATCH - 1 };
+        let groups = (first..first.saturating_add(Self::BATCH)).step_by(GROUP.into()).zip(entries.chunks(GROUP.into()));
+        groups
+            .filter(|(_, group)| group.iter().fold(0, |all, entry| all | entry) != 0)
+            .flat_map(|(first, group)| (first..first.saturating_add(GROUP)).zip(group))
+            .filter(|(_, entry)| **entry != 0)
+            .map(|(number, entry)| (Self(number), *entry))
+    }
+
     /// Its number.
     pub const fn number(self) -> u16 {
         self.0

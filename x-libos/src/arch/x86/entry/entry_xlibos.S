@@ -332,21 +332,6 @@ SYM_CODE_START(xlibos_run_events)
 1:	RET
 SYM_CODE_END(xlibos_run_events)
 
-/* Any number, in %eax; a full register, so that too large ones are seen. */
-SYM_CODE_START(xlibos_stub_any)
-	UNWIND_HINT_EMPTY
-	cmpl	$NR_syscalls, %eax
-	jae	xlibos_call_all
-	movl	%eax, %eax
-	jmp	*xlibos_table + 8 * SLOT_OF(0)(, %rax, 8)
-SYM_CODE_END(xlibos_stub_any)
-
-SYM_CODE_START_LOCAL(xlibos_stub_none)
-	UNWIND_HINT_EMPTY
-	movl	$-1, %eax
-	jmp	xlibos_call_all
-SYM_CODE_END(xlibos_stub_none)
-
 /* Calls that need all registers, or set them. */
 .macro stub nr sym
 	.balign 8
@@ -373,10 +358,27 @@ SYM_DATA_START(xlibos_table)
 	.quad	xlibos_stub_any
 	.popsection
 
-SYM_CODE_START_LOCAL(xlibos_stubs)
+/*
+ * The stubs: the only places where a process that steps through its code can
+ * be found in here, for it has not loaded the kernel's stack yet.
+ */
+SYM_CODE_START(xlibos_stubs)
+/* Any number, in %eax. */
+SYM_INNER_LABEL(xlibos_stub_any, SYM_L_LOCAL)
+	UNWIND_HINT_EMPTY
+	cmpl	$NR_syscalls, %eax
+	jae	xlibos_call_all
+	movl	%eax, %eax
+	jmp	*xlibos_table + 8 * SLOT_OF(0)(, %rax, 8)
+
 #define __SYSCALL(nr, sym) stub nr sym
 #include <asm/syscalls_64.h>
 #undef __SYSCALL
+/* A slot without a system call. */
+SYM_INNER_LABEL(xlibos_stub_none, SYM_L_LOCAL)
+	movl	$-1, %eax
+	jmp	xlibos_call_all
+SYM_INNER_LABEL(xlibos_stubs_end, SYM_L_GLOBAL)
 SYM_CODE_END(xlibos_stubs)
 
 	.pushsection .rodata, "a"

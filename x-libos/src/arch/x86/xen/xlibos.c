@@ -6,21 +6,30 @@
 #include <linux/cache.h>
 #include <linux/entry-common.h>
 #include <linux/init.h>
+#include <linux/kobject.h>
 #include <linux/percpu.h>
 #include <linux/printk.h>
 #include <linux/sched/signal.h>
+#include <linux/sysfs.h>
 #include <linux/uaccess.h>
+
+#include <xen/xen.h>
 
 #include <asm/cmdline.h>
 #include <asm/cpufeature.h>
+#include <asm/elf.h>
 #include <asm/fixmap.h>
+#include <asm/hwcap2.h>
 #include <asm/processor.h>
 #include <asm/xen/hypercall.h>
 #include <asm/xen/xlibos.h>
 
+#include "../mm/mm_internal.h"
+
 /* Hypercall 55, a number that Xen leaves unused: it answers -ENOSYS. */
 #define XMODEOP_query	0
 #define XMODEOP_enable	1
+#define XMODEOP_exit	2
 #define XMODE_VERSION	1
 
 struct xmode_query {
@@ -34,9 +43,14 @@ struct xmode_enable {
 	u64 kernel_sp;	/* address of the word with the kernel stack */
 };
 
+struct xmode_exit {
+	u32 status;
+	u32 flags;
+};
+
 /* entry_xlibos.S */
-extern const char xlibos_table[];
-extern const char xlibos_stub_any[];
+extern const unsigned long xlibos_table[];
+extern const char xlibos_stubs[], xlibos_stubs_end[];
 
 bool xlibos_on __ro_after_init;
 
@@ -71,6 +85,8 @@ void __init xlibos_init_capabilities(void)
 	setup_force_cpu_cap(X86_FEATURE_XLIBOS);
 	/* The kernel's own entries are global, and it is to flush them so. */
 	setup_force_cpu_cap(X86_FEATURE_PGE);
+	/* They survive a flush of a process's: one call for all its pages. */
+	tlb_single_page_flush_ceiling = 1;
 	pr_info("X-LibOS: one page table with the processes\n");
 }
 
@@ -86,6 +102,7 @@ void __init xlibos_map_table(void)
 		      _TIF_IO_BITMAP | _TIF_NEED_FPU_LOAD));
 
 	__set_fixmap(VSYSCALL_PAGE, __pa_symbol(xlibos_table), PAGE_KERNEL_RO);
+	elf_hwcap2 |= HWCAP2_XLIBOS;
 }
 
 /*
@@ -103,5 +120,72 @@ void xlibos_rewind_syscall(struct pt_regs *regs)
 	regs->sp -= sizeof(regs->ip);
 	if (put_user(regs->ip, (unsigned long __user *)regs->sp))
 		force_sig(SIGSEGV);
-	regs->ip = (unsigned long)xlibos_stub_any;
+	regs->ip = xlibos_table[0];
 }
+
+/* The system call whose stub begins at ip; -1: none does. */
+static noinstr int xlibos_stub_nr(unsigned long ip, unsigned long ax)
+{
+	unsigned int nr;
+
+	if (ip == xlibos_table[0])
+		return ax;
+	if (ip < (unsigned long)xlibos_stubs || ip >= (unsigned long)xlibos_stubs_end)
+		return -1;
+	nr = *(unsigned int *)(ip + XLIBOS_STUB_NR);
+	return nr < NR_syscalls && ip == xlibos_table[nr + 1] ? nr : -1;
+}
+
+/*
+ * A process stepped into a call of the table. That is one instruction to
+ * whoever looks on: make it the system call, with the step behind it.
+ */
+noinstr bool xlibos_stepped_into_call(struct pt_regs *regs)
+{
+	int nr = xlibos_stub_nr(regs->ip, regs->ax);
+	unsigned long back;
+
+	if (nr < 0)
+		return false;
+
+	instrumentation_begin();
+	pagefault_disable();
+	if (__get_user(back, (unsigned long __user *)regs->sp))
+		back = 0;
+	pagefault_enable();
+	instrumentation_end();
+
+	regs->orig_ax = nr;
+	regs->ax = -ENOSYS;
+	regs->ip = back;
+	regs->cx = back;
+	regs->r11 = regs->flags;
+	regs->sp += sizeof(back);
+	return true;
+}
+
+/* What the container's first process ended with, for who started it. */
+static ssize_t exit_status_store(struct kobject *kobj, struct kobj_attribute *attr,
+				 const char *text, size_t length)
+{
+	struct xmode_exit exit = { };
+	int err = kstrtou32(text, 0, &exit.status);
+
+	if (!err)
+		err = _hypercall2(int, arch_7, XMODEOP_exit, &exit);
+	return err ?: length;
+}
+
+static struct kobj_attribute exit_status = __ATTR_WO(exit_status);
+
+static int __init xlibos_sysfs(void)
+{
+	struct xmode_exit none = { .status = ~0 };
+
+	/* Refused by who knows the call, and changes nothing. */
+	if (!xen_pv_domain() ||
+	    _hypercall2(int, arch_7, XMODEOP_exit, &none) != -EINVAL)
+		return 0;
+	return sysfs_create_file(hypervisor_kobj, &exit_status.attr);
+}
+late_initcall(xlibos_sysfs);

@@ -13,6 +13,9 @@
 	 _TIF_NEED_RESCHED | _TIF_PATCH_PENDING | _TIF_NOTIFY_SIGNAL |	\
 	 _TIF_USER_RETURN_NOTIFY | _TIF_IO_BITMAP | _TIF_NEED_FPU_LOAD)
 
+/* Where the number is in the stub of a system call: behind mov's opcode. */
+#define XLIBOS_STUB_NR	1
+
 #ifndef __ASSEMBLY__
 
 #include <linux/types.h>
@@ -35,6 +38,7 @@ void xlibos_init(const char *cmdline);
 void xlibos_init_capabilities(void);
 void xlibos_map_table(void);
 void xlibos_rewind_syscall(struct pt_regs *regs);
+bool xlibos_stepped_into_call(struct pt_regs *regs);
 
 #else /* !CONFIG_XLIBOS */
 
@@ -49,6 +53,11 @@ static inline void xlibos_init(const char *cmdline) { }
 static inline void xlibos_init_capabilities(void) { }
 static inline void xlibos_map_table(void) { }
 static inline void xlibos_rewind_syscall(struct pt_regs *regs) { }
+
+static inline bool xlibos_stepped_into_call(struct pt_regs *regs)
+{
+	return false;
+}
 
 #endif /* CONFIG_XLIBOS */
 

@@ -1,0 +1,56 @@
+//! Single operations of the kernel, many times each, between marks: `ops trap|call [NAME…]`.
+//!
+//! A mark is the system call `times`, which the counting plugin knows (tests/bench/crossings). One line is printed for
+//! each operation: its name and how often it was done. `call` makes the measured system calls through the table.
+
+#![expect(unsafe_code, reason = "system calls, in the form that is measured")]
+// UNSAFETY: raw system calls are what is measured.
+
+mod work;
+
+use std::process::ExitCode;
+
+use work::{Calls, OPERATIONS};
+
+/// A mark for the plugin.
+fn mark() {
+    // SAFETY: the buffer may be null.
+    unsafe { libc::times(std::ptr::null_mut()) };
+}
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let calls = match args.next().as_deref() {
+        Some("trap") => Calls::trap(),
+        Some("call") => match Calls::by_table() {
+            Some(calls) => calls,
+            None => {
+                eprintln!("ops: there is no table of system calls here");
+                return ExitCode::FAILURE;
+            }
+        },
+        _ => {
+            eprintln!("usage: ops trap|call [NAME…]");
+            return ExitCode::from(2);
+        }
+    };
+    let wanted: Vec<String> = args.collect();
+    for operation in OPERATIONS.iter().filter(|o| wanted.is_empty() || wanted.iter().any(|w| w == o.name)) {
+        // Once before, so that what is done only once is not counted.
+        let mut body = match (operation.prepare)(calls) {
+            Ok(body) => body,
+            Err(error) => {
+                eprintln!("ops: {}: {error}", operation.name);
+                return ExitCode::FAILURE;
+            }
+        };
+        body(operation.count / 10 + 1);
+        mark();
+        body(operation.count);
+        mark();
+        drop(body);
+        work::ordinary().expect("the policy that was there before");
+        println!("OPS {} {}", operation.name, operation.count);
+    }
+    ExitCode::SUCCESS
+}
