@@ -7,12 +7,14 @@
 //!
 //! `-plugin libcrossings.so,out=FILE`: FILE gets a line of JSON at the first hypercall, at each `times` system call
 //! (the marks of a script) and at the end. With `profile=FILE`, that file gets the instructions by block, at the same
-//! moments.
+//! moments. With `interrupts=FILE`, that file gets at the end which instructions of guests interrupts came before, and
+//! how often.
 
 // UNSAFETY: it is loaded into a C program and talks to it.
 #![expect(unsafe_code, reason = "a C interface")]
 
 mod counts;
+mod interrupts;
 mod profile;
 mod qemu;
 
@@ -63,8 +65,9 @@ unsafe extern "C" fn qemu_plugin_install(id: qemu::Id, _info: *const c_void, arg
         match (key, File::create(path)) {
             ("out", Ok(file)) => *out() = Some(file),
             ("profile", Ok(file)) => profile::start(file),
+            ("interrupts", Ok(file)) => interrupts::start(file),
             _ => {
-                eprintln!("crossings: '{arg}' is no out=FILE or profile=FILE that can be written");
+                eprintln!("crossings: '{arg}' is no out=FILE, profile=FILE or interrupts=FILE that can be written");
                 return 1;
             }
         }
@@ -89,6 +92,7 @@ fn write_line() {
 
 extern "C" fn ended(_: qemu::Id, _: *mut c_void) {
     write_line();
+    interrupts::end();
 }
 
 /// Plants the counters of a block.
@@ -194,7 +198,13 @@ extern "C" fn vector_entered(_: c_uint, vector: *mut c_void) {
     let mut selector = [0; 8];
     let known = qemu::read_memory(selector_at, &mut selector);
     match (known, selector[0] & 3) {
-        (true, 3) => add(COUNTS.vectors.get(vector as usize)),
+        (true, 3) => {
+            add(COUNTS.vectors.get(vector as usize));
+            let mut rip = [0; 8];
+            if vector as usize >= 32 && qemu::read_memory(selector_at.wrapping_sub(8), &mut rip) {
+                interrupts::came_before(u64::from_le_bytes(rip));
+            }
+        }
         (true, 0) => {}
         _ => add(None),
     }
