@@ -1,4 +1,4 @@
-//! Freestanding builds: the X-Kernel and the micro-guests.
+//! Freestanding builds, the X-Kernel and the micro-guests; and programs for Linux guests.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -132,6 +132,32 @@ pub fn guest_names() -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+/// Builds the programs for Linux guests, tests/linux, static and stripped, once per run of this program. Returns the
+/// folder where they are.
+pub fn programs() -> Result<PathBuf> {
+    static BUILT: Mutex<Option<PathBuf>> = Mutex::new(None);
+    let mut built = BUILT.lock().map_err(|_| anyhow!("an earlier build failed"))?;
+    if built.is_none() {
+        *built = Some(build_programs()?);
+    }
+    built.clone().context("built just now")
+}
+
+fn build_programs() -> Result<PathBuf> {
+    const LINUX: &str = "x86_64-unknown-linux-gnu";
+    setup::ensure(&["gcc", "libc6-dev"])?;
+    let folder = sh::root().join("target/programs");
+    eprintln!("xtask: building the programs for Linux guests");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .current_dir(sh::root())
+        .env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=symbols")
+        .args(["build", "--quiet", "--release", "--package", "linux-programs", "--target", LINUX, "--target-dir"])
+        .arg(&folder);
+    sh::run(&mut cargo)?;
+    Ok(folder.join(LINUX).join("release"))
 }
 
 /// Builds everything.

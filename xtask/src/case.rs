@@ -27,6 +27,8 @@ pub struct Case {
     /// The guests, as for `cargo xtask run`.
     #[serde(default)]
     guest: GuestArgs,
+    /// What a Linux guest runs instead of the checks: one of tests/linux.
+    program: Option<String>,
     /// The machine's memory.
     #[serde(default = "one_gib")]
     mem: String,
@@ -135,7 +137,8 @@ impl Case {
     /// What is wrong with the log, and where it is.
     pub fn run(&self) -> Result<()> {
         let image = sh::target(&format!("runs/{}.iso", self.name.replace('/', "-")))?;
-        let boot = run::boot(&self.guest, &Script::Smoke, false)?;
+        let script = self.program.clone().map_or(Script::Smoke, Script::Program);
+        let boot = run::boot(&self.guest, &script, false)?;
         iso::make(&boot, &image)?;
         let machine = Machine {
             boot: if self.stick { BootFrom::Stick(image.clone()) } else { BootFrom::Iso(image.clone()) },

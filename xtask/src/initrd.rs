@@ -1,4 +1,4 @@
-//! Initial RAM disks: a static busybox and an init script.
+//! Initial RAM disks: a static busybox, an init script, and maybe a program of ours.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
@@ -9,7 +9,7 @@ use cpio::newc;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::{setup, sh};
+use crate::{build, setup, sh};
 
 /// What every script begins with.
 const PROLOGUE: &str = "#!/bin/busybox sh
@@ -80,6 +80,8 @@ pub enum Script {
     Smoke,
     /// One command, whose status is printed.
     Command(Vec<String>),
+    /// One of tests/linux, which prints its own verdict.
+    Program(String),
 }
 
 /// A word for the shell.
@@ -90,27 +92,34 @@ fn quoted(word: &str) -> String {
 /// Makes an initrd and returns where it is.
 pub fn make(script: &Script) -> Result<PathBuf> {
     setup::ensure(&["busybox-static"])?;
-    let (name, body) = match script {
-        Script::Shell => ("shell", SHELL.to_string()),
-        Script::Smoke => ("smoke", SMOKE.to_string()),
+    let mut program = None;
+    let (name, body): (String, _) = match script {
+        Script::Shell => ("shell".into(), SHELL.to_string()),
+        Script::Smoke => ("smoke".into(), SMOKE.to_string()),
         Script::Command(words) => {
             let line = words.iter().map(|w| quoted(w)).collect::<Vec<_>>().join(" ");
-            ("command", format!("echo XK-BEGIN\n{line}\necho \"XK-EXIT $?\"\npoweroff -f\n"))
+            ("command".into(), format!("echo XK-BEGIN\n{line}\necho \"XK-EXIT $?\"\npoweroff -f\n"))
+        }
+        Script::Program(name) => {
+            program = Some((format!("bin/{name}"), std::fs::read(build::programs()?.join(name))?));
+            (name.clone(), format!("{name}\npoweroff -f\n"))
         }
     };
     // Named by what is in it, and put in place in one step: runs that go on side by side may ask for the same one.
     let init = format!("{PROLOGUE}{body}");
     let mut hash = DefaultHasher::new();
-    init.hash(&mut hash);
+    (&init, &program).hash(&mut hash);
     let to = sh::target(&format!("initrd/{name}-{:016x}.gz", hash.finish()))?;
     if !to.is_file() {
         let part = to.with_extension(format!("{}-{:?}", std::process::id(), std::thread::current().id()));
-        write(&part, &init).and_then(|()| Ok(std::fs::rename(&part, &to)?)).with_context(|| format!("cannot make {}", to.display()))?;
+        write(&part, &init, program.as_ref())
+            .and_then(|()| Ok(std::fs::rename(&part, &to)?))
+            .with_context(|| format!("cannot make {}", to.display()))?;
     }
     Ok(to)
 }
 
-fn write(to: &Path, init: &str) -> Result<()> {
+fn write(to: &Path, init: &str, program: Option<&(String, Vec<u8>)>) -> Result<()> {
     let mut out = GzEncoder::new(std::fs::File::create(to)?, Compression::fast());
     let busybox = std::fs::read("/bin/busybox")?;
     let mut inode = 1;
@@ -123,6 +132,9 @@ fn write(to: &Path, init: &str) -> Result<()> {
     };
     add("bin", 0o040_755, &[], &mut out)?;
     add("bin/busybox", 0o100_755, &busybox, &mut out)?;
+    if let Some((name, data)) = program {
+        add(name, 0o100_755, data, &mut out)?;
+    }
     add("init", 0o100_755, init.as_bytes(), &mut out)?;
     newc::trailer(&mut out)?;
     out.finish()?;

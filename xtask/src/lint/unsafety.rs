@@ -31,6 +31,8 @@ pub const ROOMS: &[&str] = &[
     "tests/ptk/",
     "tests/guests/",
     "tests/bench/crossings/",
+    // System calls as programs make them, and what they do to registers, stacks and memory.
+    "tests/linux/",
 ];
 
 /// Whether unsafe code may be in the file.
