@@ -107,6 +107,19 @@ fn debug_registers_by_mov() {
     equal("nor can be", fault_of(|| instr::wrmsr(0x1d9, 1)), Some((13, 0)));
 }
 
+/// With TSD ring 3 may not read the counter, which is where the guest's kernel is, too.
+fn time_stamp() {
+    let cr4 = instr::control_registers().2;
+    instr::write_cr4(cr4 | TSD);
+    holds("TSD is seen", instr::control_registers().2 & TSD != 0);
+    let (mut first, mut second, mut third) = (0, 0, 0);
+    equal("the counter with CR4.TSD", fault_of(|| first = instr::rdtsc()), None);
+    equal("with the processor's number", fault_of(|| second = unsafe { core::arch::x86_64::__rdtscp(&mut 0) }), None);
+    instr::write_cr4(cr4);
+    equal("without CR4.TSD", fault_of(|| third = instr::rdtsc()), None);
+    holds("it goes on", first != 0 && first < second && second < third);
+}
+
 fn movss_then_syscall(word: u64) {
     // The watched word holds a stack selector.
     unsafe {
@@ -116,6 +129,7 @@ fn movss_then_syscall(word: u64) {
 }
 
 fn control_registers() {
+    time_stamp();
     let (cr0, cr3, cr4) = instr::control_registers();
     holds("CR0 looks like a protected machine's", cr0 & 0x8000_0001 == 0x8000_0001);
     holds("CR3 is the guest's own root", memory::m2p(cr3 >> 12) == memory::pfn(ptk::start::start_info().pt_base));

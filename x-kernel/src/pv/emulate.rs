@@ -13,7 +13,7 @@ use xen_abi::version::VMASST_TYPE_architectural_iopl;
 
 use super::{cpuid, debugreg, fetch, gpr, msr, vcpu_info};
 use crate::arch::x86_64::entry::GuestRegs;
-use crate::arch::x86_64::{context, fpu, rtc};
+use crate::arch::x86_64::{context, fpu, rtc, tsc};
 use crate::domain::Domain;
 use crate::domain::vcpu::{Vcpu, VcpuState};
 use crate::mm::guest_access;
@@ -99,11 +99,7 @@ fn execute(regs: &mut GuestRegs, instruction: &Instruction, domain: &Arc<Domain>
     let wide = |regs: &GuestRegs| (regs.rdx & 0xffff_ffff) << 32 | (regs.rax & 0xffff_ffff);
     match instruction.mnemonic() {
         Mnemonic::Cpuid => load_cpuid(regs, vcpu, state),
-        Mnemonic::Rdmsr => {
-            let value = msr::read((regs.rcx & 0xffff_ffff) as u32, state)?;
-            regs.rax = value & 0xffff_ffff;
-            regs.rdx = value >> 32;
-        }
+        Mnemonic::Rdmsr => set_wide(regs, msr::read((regs.rcx & 0xffff_ffff) as u32, state)?),
         Mnemonic::Wrmsr => msr::write((regs.rcx & 0xffff_ffff) as u32, wide(regs), state)?,
         Mnemonic::Mov => move_system(regs, instruction, domain, vcpu, state)?,
         Mnemonic::Clts => {
@@ -116,6 +112,13 @@ fn execute(regs: &mut GuestRegs, instruction: &Instruction, domain: &Arc<Domain>
                 return None;
             }
             fpu::switch_xcr0(state, value);
+        }
+        // A kernel that has set TSD reads on.
+        Mnemonic::Rdtsc => set_wide(regs, tsc::read()),
+        Mnemonic::Rdtscp => {
+            let (counter, aux) = tsc::read_beside_aux();
+            set_wide(regs, counter);
+            regs.rcx = u64::from(aux);
         }
         // A domain without devices has nothing to write back, and cannot mask the machine's interrupts.
         Mnemonic::Wbinvd | Mnemonic::Invd | Mnemonic::Cli | Mnemonic::Sti => {}
@@ -131,6 +134,12 @@ fn execute(regs: &mut GuestRegs, instruction: &Instruction, domain: &Arc<Domain>
         _ => return None,
     }
     Some(())
+}
+
+/// Puts a value into edx and eax.
+fn set_wide(regs: &mut GuestRegs, value: u64) {
+    regs.rax = value & 0xffff_ffff;
+    regs.rdx = value >> 32;
 }
 
 /// The ports of the clock in CMOS. The initial domain is shown one, because its kernel looks for it, and waits for a long

@@ -39,6 +39,14 @@ pub fn read() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
+/// The counter, and what `rdtscp` says beside it. Only where a guest has executed that: a CPU may not have it.
+pub fn read_beside_aux() -> (u64, u32) {
+    let mut aux = 0;
+    // SAFETY: RDTSCP changes nothing but its output, which is a variable.
+    let counter = unsafe { core::arch::x86_64::__rdtscp(&raw mut aux) };
+    (counter, aux)
+}
+
 /// `tsc_to_system_mul` and `tsc_shift` for a counter of `hz`: the multiplier uses all 32 bits.
 const fn scale_of(hz: u64) -> (u32, i8) {
     let mut shift = 0i8;
