@@ -109,6 +109,7 @@ fn debug_registers_by_mov() {
 
 /// With TSD ring 3 may not read the counter, which is where the guest's kernel is, too.
 fn time_stamp() {
+    const TSD: u64 = 1 << 2;
     let cr4 = instr::control_registers().2;
     instr::write_cr4(cr4 | TSD);
     holds("TSD is seen", instr::control_registers().2 & TSD != 0);
