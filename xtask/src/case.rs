@@ -10,7 +10,7 @@ use crate::initrd::Script;
 use crate::qemu::{self, BootFrom, Ended, Input, Machine};
 use crate::run::{self, GuestArgs};
 use crate::screen::Show;
-use crate::{bochs, clock, iso, sh};
+use crate::{bench, bochs, clock, iso, sh, sweep};
 
 /// What no log may say, whatever the case.
 const NEVER: &[&str] = &["panic", "census: .*leaks", r"CHECK .* FAIL", "VERDICT (FAILURE|ERROR)", "Kernel panic - not syncing"];
@@ -49,6 +49,10 @@ pub struct Case {
     /// The debug key of the audit is pressed all the time: every count is made again while the guests run.
     #[serde(default)]
     audit: bool,
+    /// Ranges `FROM..TO` of the kernel's symbols: the clock counts instructions, and before each of these there an
+    /// interrupt must come.
+    #[serde(default)]
+    interrupts: Vec<String>,
     /// Which lines are shown as they come.
     #[serde(skip)]
     show: Show,
@@ -140,6 +144,8 @@ impl Case {
         let script = self.program.clone().map_or(Script::Smoke, Script::Program);
         let boot = run::boot(&self.guest, &script, false)?;
         iso::make(&boot, &image)?;
+        let hits = sh::target(&format!("runs/{}.interrupts", self.name.replace('/', "-")))?;
+        let more = if self.interrupts.is_empty() { Vec::new() } else { sweep::options(&bench::plugin()?, &hits) };
         let machine = Machine {
             boot: if self.stick { BootFrom::Stick(image.clone()) } else { BootFrom::Iso(image.clone()) },
             mem_mib: run::mib(&self.mem)?,
@@ -153,7 +159,7 @@ impl Case {
             show: self.show,
             several: false,
             input: if self.audit { Input::Key('a', AUDIT_EVERY) } else { Input::Nothing },
-            more: Vec::new(),
+            more,
         };
         let started = SystemTime::now();
         let ended = match self.on {
@@ -164,6 +170,9 @@ impl Case {
         let ended = ended?;
         let mut faults = self.judge(&ended)?;
         faults.extend(clock::faults(&ended.times, started));
+        if !self.interrupts.is_empty() {
+            faults.extend(sweep::missed(&run::symbols(&self.guest)?, &self.interrupts, &hits)?);
+        }
         if !faults.is_empty() {
             bail!("{}\n    log: {}", faults.join("\n    "), machine.log.display());
         }

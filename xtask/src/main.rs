@@ -17,6 +17,7 @@ mod run;
 mod screen;
 mod setup;
 mod sh;
+mod sweep;
 mod symbols;
 mod test;
 

@@ -162,6 +162,12 @@ fn files(guest: &GuestArgs, script: &Script) -> Result<(PathBuf, Option<PathBuf>
     Ok((kernel, initrd, guest.cmdline.clone().unwrap_or_else(usual)))
 }
 
+/// The file with the symbols of the first domain's kernel, if that is a Linux that we build.
+pub fn symbols(guest: &GuestArgs) -> Result<PathBuf> {
+    let name = guest.kernel.as_deref().and_then(Path::to_str).and_then(|k| k.split_once(':')).context("no kernel of ours")?.1;
+    Ok(linux::build(name)?.join("vmlinux"))
+}
+
 /// The boot modules for a guest.
 fn modules(guest: &GuestArgs, script: &Script) -> Result<Vec<Module>> {
     guest.guest_mem.as_deref().map(mib).transpose()?;

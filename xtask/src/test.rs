@@ -22,7 +22,7 @@ const STEPS: &[Step] = &[
     Step { name: "host", run: host },
     Step { name: "loom", run: loom },
     Step { name: "build", run: || build::everything(Profile::Release).and_then(|()| build::x_kernel(Profile::Dev).map(drop)) },
-    Step { name: "linux-build", run: || linux::build("up").map(drop) },
+    Step { name: "linux-build", run: || linux::build("libos").map(drop) },
 ];
 
 /// Unit and property tests of what can run on the host.

@@ -120,8 +120,8 @@ impl Probe {
     }
 }
 
-/// Carry, parity, zero, sign, overflow, and what is always set.
-const FLAGS: u64 = 0x8c7;
+/// Carry, parity, zero, sign, overflow, and what is always set: a reserved bit and interrupts.
+const FLAGS: u64 = 0xac7;
 
 /// Loads the registers from `given`, then calls `target`, or reads from it if it is no address of the kernel's, or
 /// executes `syscall` if it is 0; and stores the registers to `got`.

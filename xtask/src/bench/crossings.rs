@@ -5,14 +5,13 @@
 //! instructions (`-icount`), so that timer interrupts do not depend on how busy the host is.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{GUEST_MIB, MACHINE_MIB, Under, run_image, save};
+use super::{GUEST_MIB, MACHINE_MIB, Under, plugin, run_image, save};
 use crate::initrd::Script;
 use crate::{qemu, sh};
 
@@ -117,15 +116,6 @@ impl Counts {
         ]);
         rows
     }
-}
-
-/// Builds the plugin.
-fn plugin() -> Result<PathBuf> {
-    let folder = sh::target("plugin/x")?.with_file_name("");
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(sh::root()).env("CARGO_TARGET_DIR", &folder);
-    sh::run(cargo.args(["build", "--quiet", "--release", "--package", "crossings"]))?;
-    Ok(folder.join("release/libcrossings.so"))
 }
 
 /// One run: what was counted at each mark, and at the end.

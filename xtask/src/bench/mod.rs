@@ -8,7 +8,8 @@ mod crossings;
 mod memory;
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -145,4 +146,13 @@ pub fn run(name: &str, runs: u32) -> Result<()> {
         "memory" => memory::run(),
         _ => bail!("nothing called '{name}' can be measured: boot, crossings, memory"),
     }
+}
+
+/// Builds the plugin of QEMU's that counts (tests/bench/crossings).
+pub fn plugin() -> Result<PathBuf> {
+    let folder = sh::target("plugin/x")?.with_file_name("");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(sh::root()).env("CARGO_TARGET_DIR", &folder);
+    sh::run(cargo.args(["build", "--quiet", "--release", "--package", "crossings"]))?;
+    Ok(folder.join("release/libcrossings.so"))
 }

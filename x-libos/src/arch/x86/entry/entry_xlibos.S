@@ -10,11 +10,11 @@
  *
  * Events are not masked on the way in or out of a system call. One that
  * arrives after the last look at the thread's flags could leave work undone;
- * two ranges are therefore marked, and xlibos_upcall undoes what has been
+ * three ranges are therefore marked, and xlibos_upcall undoes what has been
  * done of them:
  *
  *   xlibos_exit_start .. _end	registers are only loaded from the frame:
- *				begin again
+ *   xlibos_trap_exit_start ..	begin again
  *   xlibos_iret_start .. _end	nothing is left but the frame: be the event
  *				that interrupted what the frame describes
  */
@@ -44,7 +44,6 @@
 
 /* Where the system calls are, by number: a slot holds the address to call. */
 #define SLOT_OF(nr)	((nr) + 1)
-#define SLOTS		512
 
 /* The registers that C functions keep; the frame has a gap for them. */
 .macro SAVE_KEPT_REGS
@@ -87,8 +86,8 @@
 	pushq	$__USER_DS		/* pt_regs->ss */
 	leaq	8(%rcx), %r11
 	pushq	%r11			/* pt_regs->sp: without the address */
-	pushfq				/* pt_regs->flags */
 	cld
+	pushfq				/* pt_regs->flags */
 	movq	(%rsp), %r11
 .Lread_\@:
 	movq	(%rcx), %rcx
@@ -158,7 +157,7 @@ SYM_CODE_START_LOCAL(xlibos_call_all)
 	jmp	xlibos_do_syscall
 SYM_INNER_LABEL(xlibos_no_return_address, SYM_L_LOCAL)
 	xorl	%ecx, %ecx
-	movl	$-1, %eax
+	movq	$-1, %rax
 	jmp	.Lall_have_return_address
 SYM_CODE_END(xlibos_call_all)
 
@@ -223,7 +222,7 @@ SYM_CODE_START(xlibos_return_from_trap)
 SYM_INNER_LABEL(xlibos_trap_exit_start, SYM_L_GLOBAL)
 	movq	PER_CPU_VAR(current_task), %r11
 	testl	$XLIBOS_EXIT_WORK, TASK_TI_flags(%r11)
-	jnz	2f
+	jnz	xlibos_trap_exit_work
 	LOAD_ARGUMENT_REGS
 	movq	RIP(%rsp), %rcx
 	movq	EFLAGS(%rsp), %r11
@@ -233,7 +232,8 @@ SYM_INNER_LABEL(xlibos_trap_exit_start, SYM_L_GLOBAL)
 SYM_INNER_LABEL(xlibos_trap_exit_end, SYM_L_GLOBAL)
 	UNWIND_HINT_EMPTY
 	jmp	*%rcx
-2:	UNWIND_HINT_REGS
+SYM_INNER_LABEL(xlibos_trap_exit_work, SYM_L_LOCAL)
+	UNWIND_HINT_REGS
 	movq	%rax, RAX(%rsp)
 	movb	$1, EVENT_MASK
 	movq	%rsp, %rdi
@@ -310,6 +310,10 @@ SYM_CODE_START(xlibos_upcall)
 	cmpq	$xlibos_trap_exit_end, (%rsp)
 	jae	3f
 	movq	$xlibos_trap_exit_start, (%rsp)
+	/* The flags may have been on the stack. %rcx is not loaded yet. */
+	movq	PER_CPU_VAR(cpu_current_top_of_stack), %rcx
+	subq	$(SS + 8), %rcx
+	movq	%rcx, 3*8(%rsp)
 3:
 	jmp	asm_exc_xen_hypervisor_callback
 SYM_CODE_END(xlibos_upcall)
@@ -332,12 +336,14 @@ SYM_CODE_START(xlibos_run_events)
 1:	RET
 SYM_CODE_END(xlibos_run_events)
 
-/* Calls that need all registers, or set them. */
+/* Calls that need all registers, set them, or end where they are looked at. */
 .macro stub nr sym
 	.balign 8
 1:	movl	$\nr, %eax
 	.set	all, 0
-	.irp	name, sys_rt_sigreturn, sys_clone, sys_fork, sys_vfork, sys_execve, sys_execveat, sys_clone3
+	.irp	name, sys_rt_sigreturn, sys_clone, sys_fork, sys_vfork, \
+		sys_execve, sys_execveat, sys_clone3, sys_exit, \
+		sys_exit_group, none
 	.ifc	\sym, \name
 	.set	all, 1
 	.endif
@@ -374,16 +380,15 @@ SYM_INNER_LABEL(xlibos_stub_any, SYM_L_LOCAL)
 #define __SYSCALL(nr, sym) stub nr sym
 #include <asm/syscalls_64.h>
 #undef __SYSCALL
-/* A slot without a system call. */
-SYM_INNER_LABEL(xlibos_stub_none, SYM_L_LOCAL)
-	movl	$-1, %eax
-	jmp	xlibos_call_all
+/* Numbers that the kernel does not know. */
+	.set	unknown, NR_syscalls
+	.rept	XLIBOS_NUMBERS - NR_syscalls
+	stub	unknown none
+	.set	unknown, unknown + 1
+	.endr
 SYM_INNER_LABEL(xlibos_stubs_end, SYM_L_GLOBAL)
 SYM_CODE_END(xlibos_stubs)
 
 	.pushsection .rodata, "a"
-	.rept	SLOTS - SLOT_OF(NR_syscalls)
-	.quad	xlibos_stub_none
-	.endr
 SYM_DATA_END(xlibos_table)
 	.popsection

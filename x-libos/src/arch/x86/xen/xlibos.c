@@ -123,17 +123,17 @@ void xlibos_rewind_syscall(struct pt_regs *regs)
 	regs->ip = xlibos_table[0];
 }
 
-/* The system call whose stub begins at ip; -1: none does. */
-static noinstr int xlibos_stub_nr(unsigned long ip, unsigned long ax)
+/* Whether a stub begins at ip, and of which system call. */
+static noinstr bool xlibos_stub_nr(unsigned long ip, unsigned long ax, int *nr)
 {
-	unsigned int nr;
-
-	if (ip == xlibos_table[0])
-		return ax;
+	if (ip == xlibos_table[0]) {
+		*nr = ax;
+		return true;
+	}
 	if (ip < (unsigned long)xlibos_stubs || ip >= (unsigned long)xlibos_stubs_end)
-		return -1;
-	nr = *(unsigned int *)(ip + XLIBOS_STUB_NR);
-	return nr < NR_syscalls && ip == xlibos_table[nr + 1] ? nr : -1;
+		return false;
+	*nr = *(int *)(ip + XLIBOS_STUB_NR);
+	return (unsigned int)*nr < XLIBOS_NUMBERS && ip == xlibos_table[*nr + 1];
 }
 
 /*
@@ -142,10 +142,10 @@ static noinstr int xlibos_stub_nr(unsigned long ip, unsigned long ax)
  */
 noinstr bool xlibos_stepped_into_call(struct pt_regs *regs)
 {
-	int nr = xlibos_stub_nr(regs->ip, regs->ax);
 	unsigned long back;
+	int nr;
 
-	if (nr < 0)
+	if (!xlibos_stub_nr(regs->ip, regs->ax, &nr))
 		return false;
 
 	instrumentation_begin();

@@ -13,6 +13,8 @@
 	 _TIF_NEED_RESCHED | _TIF_PATCH_PENDING | _TIF_NOTIFY_SIGNAL |	\
 	 _TIF_USER_RETURN_NOTIFY | _TIF_IO_BITMAP | _TIF_NEED_FPU_LOAD)
 
+/* System call numbers that have a slot of the table; another one is for any. */
+#define XLIBOS_NUMBERS	511
 /* Where the number is in the stub of a system call: behind mov's opcode. */
 #define XLIBOS_STUB_NR	1
 
