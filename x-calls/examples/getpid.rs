@@ -1,4 +1,5 @@
 //! The process's number: by the table where there is one, and as ever.
+// UNSAFETY: system calls.
 #![expect(unsafe_code, reason = "a system call is")]
 
 use x_calls::Table;

@@ -5,6 +5,7 @@
 //! A program that finds no [`Table`] runs elsewhere and uses the `syscall` instruction.
 
 #![no_std]
+// UNSAFETY: a call into the kernel, which does to memory what its arguments say.
 #![expect(unsafe_code, reason = "a system call is")]
 
 /// Bit of `AT_HWCAP2` in the auxiliary vector: the table is there.

@@ -80,7 +80,7 @@ pub enum Script {
     Smoke,
     /// One command, whose status is printed.
     Command(Vec<String>),
-    /// One of tests/linux, which prints its own verdict.
+    /// One of tests/linux with its arguments; it prints its own verdict.
     Program(String),
 }
 
@@ -100,9 +100,10 @@ pub fn make(script: &Script) -> Result<PathBuf> {
             let line = words.iter().map(|w| quoted(w)).collect::<Vec<_>>().join(" ");
             ("command".into(), format!("echo XK-BEGIN\n{line}\necho \"XK-EXIT $?\"\npoweroff -f\n"))
         }
-        Script::Program(name) => {
+        Script::Program(line) => {
+            let name = line.split(' ').next().context("a program has a name")?;
             program = Some((format!("bin/{name}"), std::fs::read(build::programs()?.join(name))?));
-            (name.clone(), format!("{name}\npoweroff -f\n"))
+            (name.into(), format!("{line}\npoweroff -f\n"))
         }
     };
     // Named by what is in it, and put in place in one step: runs that go on side by side may ask for the same one.

@@ -51,7 +51,8 @@ enum Verb {
     },
     /// Boots a guest that makes random hypercalls, beside a canary, with every count made again meanwhile
     Fuzz(fuzz::FuzzArgs),
-    /// Measures beside Debian's Xen: `boot` (time), `crossings` (ring crossings, instructions), `memory`
+    /// Measures beside Debian's Xen: `boot` (time), `crossings` (ring crossings, instructions), `memory`; and `operations`
+    /// of the kernel in X-mode and without
     Bench {
         /// What to measure
         #[arg(default_value = "boot")]

@@ -195,7 +195,9 @@ fn modules(guest: &GuestArgs, script: &Script) -> Result<Vec<Module>> {
                     initrd = initrd.filter(|_| is_linux(Path::new(value)));
                 }
                 Some(("initrd", value)) => initrd = Some(named(Path::new(value))?),
-                Some((key @ ("name" | "mem" | "weight" | "vcpus" | "initial" | "xmode"), value)) => options.push_str(&format!(" {key}={value}")),
+                Some((key @ ("name" | "mem" | "weight" | "vcpus" | "initial" | "xmode"), value)) => {
+                    options.push_str(&format!(" {key}={value}"))
+                }
                 _ => bail!("--domain: '{part}' is not understood"),
             }
         }

@@ -22,7 +22,6 @@ pub enum Kind {
 /// How many events have come: counted by the handler, or by the thread.
 static COME: AtomicU32 = AtomicU32::new(0);
 
-
 /// More turns than any event is late.
 const PATIENCE: u32 = 100_000;
 
@@ -108,10 +107,17 @@ impl Event {
         match (self.timers.as_slice(), self.kind) {
             (&[first, second], _) => {
                 arm(ahead + FIRST, |when| /* SAFETY: the time is read. */ unsafe { libc::timer_settime(first, 0, when, null_mut()) })?;
-                arm(ahead + FIRST + moment, |when| /* SAFETY: the time is read. */ unsafe { libc::timer_settime(second, 0, when, null_mut()) })
+                arm(
+                    ahead + FIRST + moment,
+                    |when| /* SAFETY: the time is read. */ unsafe { libc::timer_settime(second, 0, when, null_mut()) },
+                )
             }
-            (&[timer], _) => arm(ahead + moment, |when| /* SAFETY: the time is read. */ unsafe { libc::timer_settime(timer, 0, when, null_mut()) }),
-            _ => arm(ahead + moment, |when| /* SAFETY: the time is read. */ unsafe { libc::timerfd_settime(self.file, 0, when, null_mut()) }),
+            (&[timer], _) => {
+                arm(ahead + moment, |when| /* SAFETY: the time is read. */ unsafe { libc::timer_settime(timer, 0, when, null_mut()) })
+            }
+            _ => {
+                arm(ahead + moment, |when| /* SAFETY: the time is read. */ unsafe { libc::timerfd_settime(self.file, 0, when, null_mut()) })
+            }
         }
     }
 

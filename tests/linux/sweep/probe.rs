@@ -125,6 +125,9 @@ const FLAGS: u64 = 0xac7;
 
 /// Loads the registers from `given`, then calls `target`, or reads from it if it is no address of the kernel's, or
 /// executes `syscall` if it is 0; and stores the registers to `got`.
+///
+/// # Safety
+/// The system call must touch no memory, and `target` be a stub of the table's, readable, or 0.
 #[unsafe(naked)]
 unsafe extern "C" fn run(given: *const Registers, got: *mut Registers, target: u64) {
     naked_asm!(

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::counts::Counts;
 use super::{GUEST_MIB, MACHINE_MIB, Under, plugin, run_image, save};
 use crate::initrd::Script;
 use crate::{qemu, sh};
@@ -35,89 +35,6 @@ const WORK: &[(&str, &str, &str)] = &[
 /// includes.
 const MARK: &str = "times >/dev/null";
 
-/// What the plugin has counted from the start to one mark.
-#[derive(Clone, Debug, Deserialize)]
-struct Counts {
-    kernel: u64,
-    user: u64,
-    ring0: u64,
-    string_steps: u64,
-    cr3: u64,
-    cr4: u64,
-    invlpg: u64,
-    port_io: u64,
-    syscalls: u64,
-    unexplained: u64,
-    hypercalls: Vec<u64>,
-    vectors: Vec<u64>,
-}
-
-impl Counts {
-    /// What was done since `earlier`.
-    fn since(&self, earlier: &Self) -> Self {
-        let list = |a: &[u64], b: &[u64]| a.iter().zip(b).map(|(a, b)| a - b).collect();
-        Self {
-            kernel: self.kernel - earlier.kernel,
-            user: self.user - earlier.user,
-            ring0: self.ring0 - earlier.ring0,
-            string_steps: self.string_steps - earlier.string_steps,
-            cr3: self.cr3 - earlier.cr3,
-            cr4: self.cr4 - earlier.cr4,
-            invlpg: self.invlpg - earlier.invlpg,
-            port_io: self.port_io - earlier.port_io,
-            syscalls: self.syscalls - earlier.syscalls,
-            unexplained: self.unexplained - earlier.unexplained,
-            hypercalls: list(&self.hypercalls, &earlier.hypercalls),
-            vectors: list(&self.vectors, &earlier.vectors),
-        }
-    }
-
-    fn vectors(&self, which: impl Fn(usize) -> bool) -> u64 {
-        self.vectors.iter().enumerate().filter(|(vector, _)| which(*vector)).map(|(_, n)| n).sum()
-    }
-
-    fn page_faults(&self) -> u64 {
-        self.vectors(|v| v == 14)
-    }
-
-    fn interrupts(&self) -> u64 {
-        self.vectors(|v| v >= 32)
-    }
-
-    fn hypercalls(&self) -> u64 {
-        self.hypercalls.iter().sum()
-    }
-
-    /// Entries to ring 0 from a guest.
-    fn crossings(&self) -> u64 {
-        self.syscalls + self.hypercalls() + self.vectors(|_| true)
-    }
-
-    /// The lines of a table.
-    fn rows(&self) -> Vec<(String, u64)> {
-        let mut rows = vec![
-            ("crossings".to_string(), self.crossings()),
-            ("  system calls".to_string(), self.syscalls),
-            ("  page faults".to_string(), self.page_faults()),
-            ("  other exceptions".to_string(), self.vectors(|v| v < 32 && v != 14)),
-            ("  interrupts".to_string(), self.interrupts()),
-            ("  hypercalls".to_string(), self.hypercalls()),
-        ];
-        rows.extend(self.hypercalls.iter().enumerate().map(|(nr, &n)| (format!("    {}", xen_abi::hypercall::name(nr as u64)), n)));
-        rows.extend([
-            ("loads of CR3".to_string(), self.cr3),
-            ("loads of CR4".to_string(), self.cr4),
-            ("invlpg".to_string(), self.invlpg),
-            ("in, out".to_string(), self.port_io),
-            ("instructions: ring 0".to_string(), self.ring0),
-            ("  guest kernel".to_string(), self.kernel),
-            ("  processes".to_string(), self.user),
-            ("ring 0 per crossing".to_string(), self.ring0 / self.crossings().max(1)),
-        ]);
-        rows
-    }
-}
-
 /// One run: what was counted at each mark, and at the end.
 fn measure(under: Under, plugin: &Path) -> Result<Vec<Counts>> {
     let script = WORK.iter().fold(MARK.to_string(), |script, (_, _, words)| format!("{script}\n{words}\n{MARK}"));
@@ -127,8 +44,7 @@ fn measure(under: Under, plugin: &Path) -> Result<Vec<Counts>> {
     let more = ["-icount", "shift=0,sleep=off", "-plugin", &plugin];
     eprintln!("xtask: the work on {}, with an instruction as the clock: some minutes", under.name());
     run_image(&image, &format!("crossings-{}", under.file()), &more)?;
-    let text = std::fs::read_to_string(&out)?;
-    let counts: Vec<Counts> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let counts = Counts::read(&out)?;
     // The first hypercall, a mark before and after each work, the end.
     if counts.len() != WORK.len() + 3 {
         bail!("{} has {} lines, not {}", out.display(), counts.len(), WORK.len() + 3);

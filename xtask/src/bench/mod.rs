@@ -4,8 +4,10 @@
 //! hypervisor keeps for itself.
 
 mod boot;
+mod counts;
 mod crossings;
 mod memory;
+mod operations;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -144,7 +146,8 @@ pub fn run(name: &str, runs: u32) -> Result<()> {
         "boot" => boot::run(runs.max(1)),
         "crossings" => crossings::run(),
         "memory" => memory::run(),
-        _ => bail!("nothing called '{name}' can be measured: boot, crossings, memory"),
+        "operations" => operations::run(),
+        _ => bail!("nothing called '{name}' can be measured: boot, crossings, memory, operations"),
     }
 }
 

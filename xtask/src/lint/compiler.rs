@@ -8,7 +8,10 @@ use super::Finding;
 use crate::{setup, sh};
 
 /// Crates that run on the host as well.
-const HOST: &[&str] = &["xtask", "xen-abi", "pv-core", "dom-image", "crossings"];
+const HOST: &[&str] = &["xtask", "xen-abi", "pv-core", "dom-image", "crossings", "x-calls"];
+
+/// Programs that are tests from end to end.
+const PROGRAMS: &[&str] = &["--package", "linux-programs"];
 
 /// The X-Kernel. It is not linked for this, so the host's core library will do in place of the bare machine's, for
 /// which a toolchain may have none.
@@ -51,7 +54,12 @@ pub fn check() -> Result<Vec<Finding>> {
         }
     }
     let host = |kind: &'static [&'static str]| [HOST.iter().flat_map(|p| ["--package", *p]).collect(), kind.to_vec()].concat();
-    for (what, allow) in [(host(&["--lib", "--bins"]), &[][..]), (host(&["--tests"]), NOT_IN_TESTS), (FREESTANDING.to_vec(), &[])] {
+    for (what, allow) in [
+        (host(&["--lib", "--bins"]), &[][..]),
+        (host(&["--tests"]), NOT_IN_TESTS),
+        (PROGRAMS.to_vec(), NOT_IN_TESTS),
+        (FREESTANDING.to_vec(), &[]),
+    ] {
         let mut args = vec!["clippy", "--quiet"];
         args.extend(what);
         args.extend(["--", "-D", "warnings"]);

@@ -33,6 +33,8 @@ pub const ROOMS: &[&str] = &[
     "tests/bench/crossings/",
     // System calls as programs make them, and what they do to registers, stacks and memory.
     "tests/linux/",
+    // A system call may do anything to the process's memory.
+    "x-calls/",
 ];
 
 /// Whether unsafe code may be in the file.

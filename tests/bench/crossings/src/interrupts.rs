@@ -21,7 +21,8 @@ pub fn start(file: File) {
 /// A guest was interrupted, before the instruction at `address`.
 pub fn came_before(address: u64) {
     if let Some(Interrupts { at, .. }) = INTERRUPTS.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-        *at.entry(address).or_insert(0) += 1;
+        let count = at.entry(address).or_insert(0);
+        *count = count.saturating_add(1);
     }
 }
 

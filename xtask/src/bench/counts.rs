@@ -1,0 +1,103 @@
+//! What the plugin counts (tests/bench/crossings).
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde::Deserialize;
+
+/// What the plugin has counted from the start to one mark.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Counts {
+    pub kernel: u64,
+    pub user: u64,
+    pub ring0: u64,
+    pub string_steps: u64,
+    pub cr3: u64,
+    pub cr4: u64,
+    pub invlpg: u64,
+    pub port_io: u64,
+    pub syscalls: u64,
+    pub unexplained: u64,
+    pub hypercalls: Vec<u64>,
+    pub vectors: Vec<u64>,
+}
+
+impl Counts {
+    /// The lines of the plugin's file.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not the plugin's.
+    pub fn read(from: &Path) -> Result<Vec<Self>> {
+        let text = std::fs::read_to_string(from)?;
+        Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+    }
+
+    /// Instructions, wherever they were executed; the steps of string instructions are not among those of ring 0.
+    pub fn instructions(&self) -> u64 {
+        self.kernel + self.user + self.ring0
+    }
+
+    /// What was done since `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let list = |a: &[u64], b: &[u64]| a.iter().zip(b).map(|(a, b)| a - b).collect();
+        Self {
+            kernel: self.kernel - earlier.kernel,
+            user: self.user - earlier.user,
+            ring0: self.ring0 - earlier.ring0,
+            string_steps: self.string_steps - earlier.string_steps,
+            cr3: self.cr3 - earlier.cr3,
+            cr4: self.cr4 - earlier.cr4,
+            invlpg: self.invlpg - earlier.invlpg,
+            port_io: self.port_io - earlier.port_io,
+            syscalls: self.syscalls - earlier.syscalls,
+            unexplained: self.unexplained - earlier.unexplained,
+            hypercalls: list(&self.hypercalls, &earlier.hypercalls),
+            vectors: list(&self.vectors, &earlier.vectors),
+        }
+    }
+
+    pub fn vectors(&self, which: impl Fn(usize) -> bool) -> u64 {
+        self.vectors.iter().enumerate().filter(|(vector, _)| which(*vector)).map(|(_, n)| n).sum()
+    }
+
+    pub fn page_faults(&self) -> u64 {
+        self.vectors(|v| v == 14)
+    }
+
+    pub fn interrupts(&self) -> u64 {
+        self.vectors(|v| v >= 32)
+    }
+
+    pub fn hypercalls(&self) -> u64 {
+        self.hypercalls.iter().sum()
+    }
+
+    /// Entries to ring 0 from a guest.
+    pub fn crossings(&self) -> u64 {
+        self.syscalls + self.hypercalls() + self.vectors(|_| true)
+    }
+
+    /// The lines of a table.
+    pub fn rows(&self) -> Vec<(String, u64)> {
+        let mut rows = vec![
+            ("crossings".to_string(), self.crossings()),
+            ("  system calls".to_string(), self.syscalls),
+            ("  page faults".to_string(), self.page_faults()),
+            ("  other exceptions".to_string(), self.vectors(|v| v < 32 && v != 14)),
+            ("  interrupts".to_string(), self.interrupts()),
+            ("  hypercalls".to_string(), self.hypercalls()),
+        ];
+        rows.extend(self.hypercalls.iter().enumerate().map(|(nr, &n)| (format!("    {}", xen_abi::hypercall::name(nr as u64)), n)));
+        rows.extend([
+            ("loads of CR3".to_string(), self.cr3),
+            ("loads of CR4".to_string(), self.cr4),
+            ("invlpg".to_string(), self.invlpg),
+            ("in, out".to_string(), self.port_io),
+            ("instructions: ring 0".to_string(), self.ring0),
+            ("  guest kernel".to_string(), self.kernel),
+            ("  processes".to_string(), self.user),
+            ("ring 0 per crossing".to_string(), self.ring0 / self.crossings().max(1)),
+        ]);
+        rows
+    }
+}
