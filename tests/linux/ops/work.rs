@@ -288,7 +288,7 @@ fn mmap_touch_munmap(calls: Calls, pages: usize) {
 fn touch(at: *mut u8, pages: usize) {
     for page in 0..pages {
         // SAFETY: the caller has mapped them.
-        unsafe { at.add(page * 4096).write_volatile(1) };
+        unsafe { at.wrapping_add(page * 4096).write_volatile(1) };
     }
 }
 

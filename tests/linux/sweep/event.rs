@@ -51,12 +51,22 @@ fn signal(number: i32) -> Result<libc::timer_t, String> {
     Ok(timer)
 }
 
-/// Sets a timer, by what is given the time.
-fn arm(nanoseconds: u32, set: impl FnOnce(*const libc::itimerspec) -> i32) -> Result<(), String> {
+/// A time from now.
+fn after(nanoseconds: u32) -> libc::itimerspec {
     // SAFETY: all zero is a value of it.
     let mut when: libc::itimerspec = unsafe { zeroed() };
     when.it_value.tv_nsec = i64::from(nanoseconds);
-    check(set(&raw const when)).map(drop)
+    when
+}
+
+fn set_timer(timer: libc::timer_t, nanoseconds: u32) -> Result<(), String> {
+    // SAFETY: the time is read.
+    check(unsafe { libc::timer_settime(timer, 0, &after(nanoseconds), null_mut()) }).map(drop)
+}
+
+fn set_file(file: i32, nanoseconds: u32) -> Result<(), String> {
+    // SAFETY: the time is read.
+    check(unsafe { libc::timerfd_settime(file, 0, &after(nanoseconds), null_mut()) }).map(drop)
 }
 
 extern "C" fn come(_: i32) {
@@ -104,20 +114,13 @@ impl Event {
         /// Amidst a short call, if that comes as long after `ahead` as is usual.
         const FIRST: u32 = 640;
         self.seen = COME.load(Ordering::Relaxed);
-        match (self.timers.as_slice(), self.kind) {
-            (&[first, second], _) => {
-                arm(ahead + FIRST, |when| /* SAFETY: the time is read. */ unsafe { libc::timer_settime(first, 0, when, null_mut()) })?;
-                arm(
-                    ahead + FIRST + moment,
-                    |when| /* SAFETY: the time is read. */ unsafe { libc::timer_settime(second, 0, when, null_mut()) },
-                )
+        match *self.timers.as_slice() {
+            [first, second] => {
+                set_timer(first, ahead + FIRST)?;
+                set_timer(second, ahead + FIRST + moment)
             }
-            (&[timer], _) => {
-                arm(ahead + moment, |when| /* SAFETY: the time is read. */ unsafe { libc::timer_settime(timer, 0, when, null_mut()) })
-            }
-            _ => {
-                arm(ahead + moment, |when| /* SAFETY: the time is read. */ unsafe { libc::timerfd_settime(self.file, 0, when, null_mut()) })
-            }
+            [timer] => set_timer(timer, ahead + moment),
+            _ => set_file(self.file, ahead + moment),
         }
     }
 
