@@ -15,8 +15,6 @@ pub enum Kind {
     Signal,
     /// A thread that is woken and runs at once, for it is more urgent.
     Thread,
-    /// A signal that comes when another one has, and may still be on its way.
-    Second,
 }
 
 /// How many events have come: counted by the handler, or by the thread.
@@ -27,8 +25,7 @@ const PATIENCE: u32 = 100_000;
 
 /// A timer, and what it sets off.
 pub struct Event {
-    kind: Kind,
-    timers: Vec<libc::timer_t>,
+    timer: Option<libc::timer_t>,
     file: i32,
     seen: u32,
 }
@@ -82,10 +79,9 @@ fn urgent(priority: i32) -> Result<i32, String> {
 
 impl Event {
     pub fn new(kind: Kind) -> Result<Self, String> {
-        let mut event = Self { kind, timers: Vec::new(), file: -1, seen: 0 };
+        let mut event = Self { timer: None, file: -1, seen: 0 };
         match kind {
-            Kind::Signal => event.timers.push(signal(libc::SIGUSR1)?),
-            Kind::Second => event.timers.extend([signal(libc::SIGUSR1)?, signal(libc::SIGUSR2)?]),
+            Kind::Signal => event.timer = Some(signal(libc::SIGUSR1)?),
             Kind::Thread => {
                 // SAFETY: no memory is named.
                 event.file = check(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, 0) })?;
@@ -108,25 +104,18 @@ impl Event {
         Ok(event)
     }
 
-    /// The event comes in `ahead + moment` nanoseconds; if it is the second one, the first comes a little later than in
-    /// `ahead`.
-    pub fn set(&mut self, ahead: u32, moment: u32) -> Result<(), String> {
-        /// Amidst a short call, if that comes as long after `ahead` as is usual.
-        const FIRST: u32 = 640;
+    /// The event comes in so many nanoseconds.
+    pub fn set(&mut self, nanoseconds: u32) -> Result<(), String> {
         self.seen = COME.load(Ordering::Relaxed);
-        match *self.timers.as_slice() {
-            [first, second] => {
-                set_timer(first, ahead + FIRST)?;
-                set_timer(second, ahead + FIRST + moment)
-            }
-            [timer] => set_timer(timer, ahead + moment),
-            _ => set_file(self.file, ahead + moment),
+        match self.timer {
+            Some(timer) => set_timer(timer, nanoseconds),
+            None => set_file(self.file, nanoseconds),
         }
     }
 
-    /// Whether all of it has come.
+    /// Whether it has come.
     fn has_come(&self) -> bool {
-        COME.load(Ordering::Relaxed).wrapping_sub(self.seen) >= if self.kind == Kind::Second { 2 } else { 1 }
+        COME.load(Ordering::Relaxed) != self.seen
     }
 
     /// So many turns.
@@ -140,9 +129,9 @@ impl Event {
         let (mut few, mut many) = (0, nanoseconds);
         while many - few > 1 {
             let turns = few.midpoint(many);
-            self.set(nanoseconds, 0)?;
+            self.set(nanoseconds)?;
             self.spin(turns);
-            let came = COME.load(Ordering::Relaxed) != self.seen;
+            let came = self.has_come();
             if self.wait_for_it() {
                 return Err("an event did not come".into());
             }
@@ -159,7 +148,7 @@ impl Event {
 
 impl Drop for Event {
     fn drop(&mut self) {
-        for &timer in &self.timers {
+        if let Some(timer) = self.timer {
             // SAFETY: it is one.
             unsafe { libc::timer_delete(timer) };
         }

@@ -5,8 +5,8 @@
 //! through the call. What it hits is for the emulator's log to say (xtask/src/sweep.rs); here each call is checked: its
 //! result, all registers, the red zone, and that what the event brought is there when the call is over.
 //!
-//! The event is a signal, or wakes a thread that is more urgent, or is a signal while an earlier one is being handled;
-//! the call is made by the table, by the table with all registers saved, or by the instruction, or is a page fault.
+//! The event is a signal, or wakes a thread that is more urgent; the call is made by the table, by the table with all
+//! registers saved, or by the instruction, or is a page fault instead.
 
 #![expect(unsafe_code, reason = "system calls and registers are what is looked at")]
 // UNSAFETY: registers are set and read around raw system calls, and signals arrive among them.
@@ -28,7 +28,7 @@ const SWEEPS: &[(Way, Kind, u32)] = &[
     (Way::Instruction, Kind::Signal, 1_500),
     (Way::Instruction, Kind::Thread, 1_500),
     (Way::Fault, Kind::Signal, 5_000),
-    (Way::Table, Kind::Second, 6_000),
+    (Way::Fault, Kind::Thread, 5_000),
 ];
 /// How long before the call the first event comes, about.
 const LEAD: u32 = 300;
@@ -47,8 +47,8 @@ fn sweep(way: Way, kind: Kind, length: u32) -> Result<Vec<String>, String> {
     let turns = event.turns_until(AHEAD - LEAD)?;
     let mut faults = Vec::new();
     for moment in 0..length {
-        event.set(AHEAD - 2 * LEAD, moment)?;
         probe.prepare();
+        event.set(AHEAD - 2 * LEAD + moment)?;
         event.spin(turns);
         let (given, got) = probe.call();
         let late = event.wait_for_it();
