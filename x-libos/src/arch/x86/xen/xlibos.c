@@ -181,11 +181,13 @@ static struct kobj_attribute exit_status = __ATTR_WO(exit_status);
 static int __init xlibos_sysfs(void)
 {
 	struct xmode_exit none = { .status = ~0 };
+	struct kobject *folder;
 
 	/* Refused by who knows the call, and changes nothing. */
 	if (!xen_pv_domain() ||
 	    _hypercall2(int, arch_7, XMODEOP_exit, &none) != -EINVAL)
 		return 0;
-	return sysfs_create_file(hypervisor_kobj, &exit_status.attr);
+	folder = kobject_create_and_add("container", hypervisor_kobj);
+	return folder ? sysfs_create_file(folder, &exit_status.attr) : -ENOMEM;
 }
 late_initcall(xlibos_sysfs);
