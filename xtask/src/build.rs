@@ -1,4 +1,4 @@
-//! Freestanding builds, the X-Kernel and the micro-guests; and programs for Linux guests.
+//! Freestanding builds, the X-Kernel and the micro-guests; and programs for Linux guests, x-init above all.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,6 +9,8 @@ use anyhow::{Context, Result, anyhow};
 use crate::{setup, sh, symbols};
 
 const TARGET: &str = "x86_64-unknown-none";
+/// Linux, for what runs in containers.
+const HOST: &str = "x86_64-unknown-linux-gnu";
 
 /// How to build.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -93,6 +95,21 @@ fn build_x_kernel(profile: Profile) -> Result<PathBuf> {
     })?;
     symbols::embed(&folder.join("x-kernel"), &to)?;
     Ok(to)
+}
+
+/// Builds x-init, the first process of containers, as one file that needs no other. Returns where it is.
+pub fn x_init() -> Result<PathBuf> {
+    let folder = sh::target("x-init/x")?;
+    let folder = folder.parent().context("a folder")?;
+    // With a target named, flags are for the program and not for what builds it.
+    let mut command = Command::new(env!("CARGO"));
+    command
+        .current_dir(sh::root())
+        .env("RUSTFLAGS", "-C target-feature=+crt-static -C relocation-model=static")
+        .env("CARGO_TARGET_DIR", folder)
+        .args(["build", "--quiet", "--package", "x-init", "--profile", "init", "--target", HOST]);
+    sh::run(&mut command)?;
+    Ok(folder.join(HOST).join("init/x-init"))
 }
 
 /// Builds the micro-guests into target/guests, one ELF each, once per run of this program.

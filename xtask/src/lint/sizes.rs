@@ -19,6 +19,7 @@ const AREAS: &[(&str, &[&str])] = &[
     ("pv-core", &["x-kernel/pv-core/"]),
     ("xen-abi", &["x-kernel/xen-abi/"]),
     ("dom-image", &["x-kernel/dom-image/"]),
+    ("x-init", &["x-init/"]),
     ("test guests", &["tests/"]),
     ("xtask", &["xtask/"]),
 ];
@@ -128,7 +129,7 @@ pub fn print(files: &[File]) -> Result<()> {
     for (&(name, _), &count) in AREAS.iter().zip(&counts) {
         show(name, count);
         all.add(count);
-        if !["xtask", "test guests"].contains(&name) {
+        if !["xtask", "x-init", "test guests"].contains(&name) {
             kernel.add(count);
         }
     }
