@@ -1,11 +1,13 @@
 //! `cargo xtask`: builds, runs and tests X-Containers. Every verb installs what it misses.
 
+mod archive;
 mod bench;
 mod bochs;
 mod broken;
 mod build;
 mod case;
 mod clock;
+mod container;
 mod debian;
 mod fuzz;
 mod initrd;
@@ -13,6 +15,7 @@ mod iso;
 mod lint;
 mod linux;
 mod qemu;
+mod rootfs;
 mod run;
 mod screen;
 mod setup;
@@ -43,7 +46,7 @@ enum Verb {
         dev: bool,
     },
     /// Boots the X-Kernel in QEMU with guests as modules
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Runs everything that CI runs, cheapest first; NAMEs select
     Test {
         /// Parts of the names of the tests to run

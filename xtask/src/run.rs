@@ -10,12 +10,15 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 use crate::build::{self, Profile};
+use crate::container::{Container, ContainerArgs};
 use crate::initrd::{self, Script};
 use crate::iso::{self, Boot, Module};
 use crate::qemu::{self, BootFrom, Input, Machine};
 use crate::screen::Show;
 use crate::{broken, debian, linux, setup, sh, symbols};
 
+/// The kernel of containers.
+pub const LIBOS: &str = "linux:libos";
 /// Exit status when the time ran out.
 const TIMED_OUT: u8 = 124;
 
@@ -81,6 +84,8 @@ pub enum Switch {
 pub struct RunArgs {
     #[command(flatten)]
     pub guest: GuestArgs,
+    #[command(flatten)]
+    pub container: ContainerArgs,
     /// The machine's memory
     #[arg(long, default_value = "1G")]
     pub mem: String,
@@ -149,7 +154,8 @@ fn is_linux(kernel: &Path) -> bool {
 
 /// The guest's files, Debian's where none are given, and the first domain's command line.
 fn files(guest: &GuestArgs, script: &Script) -> Result<(PathBuf, Option<PathBuf>, String)> {
-    let linux = guest.kernel.as_deref().is_none_or(is_linux);
+    let container = matches!(script, Script::Container(_));
+    let linux = container || guest.kernel.as_deref().is_none_or(is_linux);
     let initrd = match &guest.initrd {
         Some(initrd) => Some(named(initrd)?),
         None => linux.then(|| initrd::make(script)).transpose()?,
@@ -159,7 +165,11 @@ fn files(guest: &GuestArgs, script: &Script) -> Result<(PathBuf, Option<PathBuf>
         None => debian::kernel()?,
     };
     let usual = || if linux { format!("console=hvc0 quiet nr_cpus={}", guest.vcpus.unwrap_or(1)) } else { String::new() };
-    Ok((kernel, initrd, guest.cmdline.clone().unwrap_or_else(usual)))
+    let mut cmdline = guest.cmdline.clone().unwrap_or_else(usual);
+    if container {
+        cmdline.push_str(&format!(" rdinit={}", x_init::config::PROGRAM));
+    }
+    Ok((kernel, initrd, cmdline))
 }
 
 /// The file with the symbols of the first domain's kernel, if that is a Linux that we build.
@@ -231,25 +241,35 @@ pub fn boot_on_xen(guest: &GuestArgs, script: &Script, mem_mib: u64) -> Result<B
 
 /// `run`.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
-    let script = if args.command.is_empty() { Script::Shell } else { Script::Command(args.command.clone()) };
-    if !args.command.is_empty() && args.guest.initrd.is_some() {
-        bail!("a command needs the built-in initrd");
+    if args.guest.initrd.is_some() && (!args.command.is_empty() || args.container.rootfs.is_some()) {
+        bail!("a command or a root file system needs the built-in initrd");
     }
     let mem_mib = mib(&args.mem)?;
+    let mut guest = args.guest.clone();
+    let container = args.container.rootfs.as_ref().map(|_| Container::new(&args.container, &args.command)).transpose()?;
+    let script = match &container {
+        Some(container) => {
+            container.fits(guest.guest_mem.as_deref().map_or(Ok(mem_mib), mib)?)?;
+            guest.kernel.get_or_insert_with(|| LIBOS.into());
+            container.script()
+        }
+        None if args.command.is_empty() => Script::Shell,
+        None => Script::Command(args.command.clone()),
+    };
     let stats = args.stats.as_ref().map(|_| sh::target("runs/stats.json")).transpose()?;
     let interactive = args.command.is_empty() && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let image = sh::target(&format!("runs/run-{}.iso", std::process::id()))?;
     let boot_from = match args.on {
         On::XKernel => {
-            iso::make(&boot(&args.guest, &script, stats.is_some())?, &image)?;
+            iso::make(&boot(&guest, &script, stats.is_some())?, &image)?;
             BootFrom::Iso(image.clone())
         }
         On::Xen => {
-            iso::make(&boot_on_xen(&args.guest, &script, mem_mib)?, &image)?;
+            iso::make(&boot_on_xen(&guest, &script, mem_mib)?, &image)?;
             BootFrom::Iso(image.clone())
         }
         On::Native => {
-            let (kernel, initrd, cmdline) = files(&args.guest, &script)?;
+            let (kernel, initrd, cmdline) = files(&guest, &script)?;
             BootFrom::Linux(kernel, initrd.context("a native run needs an initrd")?, cmdline.replace("hvc0", "ttyS0"))
         }
     };

@@ -12,7 +12,8 @@ pub enum Show {
     Command,
 }
 
-/// What goes before a command's output, and, with its exit status, after it.
+/// What goes before a command's output, and, with its exit status, after it. A container's x-init puts a mark behind both,
+/// the same one, which its program cannot know: no line of that passes for the status.
 const BEGIN: &str = "XK-BEGIN";
 const EXIT: &str = "XK-EXIT ";
 /// What the X-Kernel's own lines begin with, and those of the first domain when there are several.
@@ -35,7 +36,8 @@ pub enum To {
 pub struct Screen {
     show: Show,
     several: bool,
-    in_command: bool,
+    /// The mark of the command that runs; the empty one if it has none.
+    command: Option<String>,
     /// The exit status of the first domain's command, once it has ended.
     pub status: Option<u8>,
 }
@@ -43,7 +45,7 @@ pub struct Screen {
 impl Screen {
     /// A screen; with `several` domains lines carry names.
     pub fn new(show: Show, several: bool) -> Self {
-        Self { show, several, in_command: false, status: None }
+        Self { show, several, command: None, status: None }
     }
 
     /// Takes a line, and says what of it goes where.
@@ -55,19 +57,20 @@ impl Screen {
         };
         let own = if self.several { line.strip_prefix(FIRST) } else { Some(line).filter(|l| !l.starts_with(OURS)) };
         let Some(text) = own else { return whole };
-        if text.trim_end() == BEGIN {
-            self.in_command = true;
+        let Some(mark) = &self.command else {
+            self.command = text.strip_prefix(BEGIN).map(|mark| mark.trim().to_string()).filter(|_| self.status.is_none());
             return whole;
-        }
+        };
         // A command whose last line has no end has this behind it.
-        if let Some((before, status)) = text.split_once(EXIT).filter(|_| self.in_command)
-            && let Ok(status) = status.trim_end().parse()
+        if let Some((before, after)) = text.split_once(EXIT)
+            && let Some(status) = after.strip_prefix(mark.as_str())
+            && let Ok(status) = status.trim().parse()
         {
             self.status = Some(status);
-            self.in_command = false;
+            self.command = None;
             return if before.is_empty() { whole } else { (To::Out, before) };
         }
-        if self.in_command { (To::Out, text) } else { whole }
+        (To::Out, text)
     }
 }
 
@@ -91,6 +94,12 @@ mod tests {
     fn a_last_line_without_an_end() {
         assert_eq!(shown(false, &["XK-BEGIN\n", "noXK-EXIT 0\n"]), ("no".into(), Some(0)));
         assert_eq!(shown(false, &["XK-EXIT 3\n"]), (String::new(), None));
+    }
+
+    #[test]
+    fn only_the_line_with_the_mark_is_the_end() {
+        let log = ["XK-BEGIN ab-1\n", "XK-EXIT 0\n", "XK-EXIT ab-2 0\n", "XK-BEGIN\n", "XK-EXIT ab-1 7\n", "XK-BEGIN\n", "XK-EXIT 0\n"];
+        assert_eq!(shown(false, &log), ("XK-EXIT 0\nXK-EXIT ab-2 0\nXK-BEGIN\n".into(), Some(7)));
     }
 
     #[test]

@@ -17,17 +17,34 @@ pub const TEST: &[&str] = &["libxen-dev", "xz-utils"];
 pub const BOCHS: &[&str] = &["bochs", "bochs-term", "bochsbios", "vgabios"];
 /// What building Linux needs.
 pub const LINUX: &[&str] = &["gcc", "libc6-dev", "binutils", "make", "flex", "bison", "bc", "libelf-dev", "patch", "xz-utils"];
+/// What making root file systems of containers needs.
+pub const ROOTFS: &[&str] = &["mmdebstrap", "debian-archive-keyring", "tar"];
 /// What the debugger needs.
 pub const GDB: &[&str] = &["gdb"];
 
 /// Installs everything.
 pub fn all() -> Result<()> {
-    ensure(&[BUILD, RUN, TEST, BOCHS, LINUX, GDB].concat())
+    ensure(&[BUILD, RUN, TEST, BOCHS, LINUX, ROOTFS, GDB].concat())
 }
 
 /// Whether a package is installed.
 fn installed(package: &str) -> bool {
     sh::output(Command::new("dpkg-query").args(["-W", "-f=${Status}", package])).is_ok_and(|s| s.contains("ok installed"))
+}
+
+/// Runs apt-get, as root or by sudo.
+fn apt(args: &[&str]) -> Result<()> {
+    let root = sh::output(Command::new("id").arg("-u"))?.trim() == "0";
+    let mut command = if root { Command::new("apt-get") } else { Command::new("sudo") };
+    if !root {
+        command.arg("apt-get");
+    }
+    sh::run(command.env("DEBIAN_FRONTEND", "noninteractive").args(args))
+}
+
+/// Fetches the index of packages.
+pub fn update() -> Result<()> {
+    apt(&["update", "-qq"])
 }
 
 /// Installs what is missing of `packages`.
@@ -37,17 +54,8 @@ pub fn ensure(packages: &[&str]) -> Result<()> {
         return Ok(());
     }
     eprintln!("xtask: installing {}", missing.join(" "));
-    let root = sh::output(Command::new("id").arg("-u"))?.trim() == "0";
-    let apt = |args: &[&str]| {
-        let mut command = if root { Command::new("apt-get") } else { Command::new("sudo") };
-        if !root {
-            command.arg("apt-get");
-        }
-        command.env("DEBIAN_FRONTEND", "noninteractive").args(args);
-        sh::run(&mut command)
-    };
     // An index that is out of date names packages that are gone.
-    apt(&["update", "-qq"])?;
+    update()?;
     let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
     install.extend(&missing);
     apt(&install)?;

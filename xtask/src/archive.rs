@@ -1,0 +1,236 @@
+//! Folders as archives that Linux unpacks into its initial file system (newc), compressed.
+//!
+//! Files go through a buffer, however large they are. Compressed with gzip, the only way that X-LibOS knows, at its
+//! fastest: while it boots, the kernel has the archive and what it has unpacked in memory at the same time. An archive
+//! may stand behind another: the kernel takes them in turn.
+
+use std::collections::HashMap;
+use std::fs::{File, Metadata};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{BufReader, Read, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use cpio::newc;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+/// What the kernel keeps for a file besides its content: an inode and an entry in its folder, in bytes.
+const PER_FILE: u64 = 1024;
+const PAGE: u64 = 4096;
+
+/// A file, folder or link below a folder.
+struct Entry {
+    /// Its path from the folder.
+    name: String,
+    meta: Metadata,
+    /// Where a symbolic link leads.
+    link: Option<PathBuf>,
+}
+
+/// All of a folder, each folder before what is in it.
+pub struct Tree {
+    folder: PathBuf,
+    entries: Vec<Entry>,
+}
+
+impl Tree {
+    /// Looks through `folder`.
+    ///
+    /// # Errors
+    /// What cannot be read, and names that are no text.
+    pub fn of(folder: &Path) -> Result<Self> {
+        let meta = folder.metadata().with_context(|| format!("cannot look at {}", folder.display()))?;
+        if !meta.is_dir() {
+            bail!("{} is no folder", folder.display());
+        }
+        // The kernel's own root is open to everybody until this says otherwise.
+        let root = Entry { name: ".".into(), meta, link: None };
+        let mut tree = Self { folder: folder.to_path_buf(), entries: vec![root] };
+        tree.add("")?;
+        Ok(tree)
+    }
+
+    fn add(&mut self, below: &str) -> Result<()> {
+        let here = self.folder.join(below);
+        let list = std::fs::read_dir(&here).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+        let mut names: Vec<_> =
+            list.with_context(|| format!("cannot read {}", here.display()))?.iter().map(std::fs::DirEntry::file_name).collect();
+        names.sort();
+        for name in names {
+            let name = name.to_str().with_context(|| format!("{}: a name that is not UTF-8: {}", here.display(), name.display()))?;
+            let name = if below.is_empty() { name.to_string() } else { format!("{below}/{name}") };
+            let path = self.folder.join(&name);
+            let meta = path.symlink_metadata().with_context(|| format!("cannot look at {}", path.display()))?;
+            let link = if meta.is_symlink() { Some(std::fs::read_link(&path)?) } else { None };
+            let kind = meta.file_type();
+            if kind.is_socket() || kind.is_block_device() || kind.is_char_device() {
+                eprintln!("xtask: left out, neither file nor folder nor link: {}", path.display());
+                continue;
+            }
+            let is_folder = meta.is_dir();
+            self.entries.push(Entry { name: name.clone(), meta, link });
+            if is_folder {
+                self.add(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes when anything in the folder does.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = DefaultHasher::new();
+        for e in &self.entries {
+            let m = &e.meta;
+            (&e.name, m.mode(), m.uid(), m.gid(), m.size(), m.mtime(), m.mtime_nsec(), m.nlink(), &e.link).hash(&mut hash);
+        }
+        hash.finish()
+    }
+
+    /// How much memory it takes when it is unpacked, in bytes.
+    pub fn memory(&self) -> u64 {
+        let of = |e: &Entry| PER_FILE + if e.meta.is_file() { e.meta.size().div_ceil(PAGE) * PAGE / e.meta.nlink().max(1) } else { 0 };
+        self.entries.iter().map(of).sum()
+    }
+
+    /// Writes it as an archive to the file `to`.
+    ///
+    /// # Errors
+    /// What cannot be read or written, and what is too large for the format.
+    pub fn pack(&self, to: &Path) -> Result<()> {
+        let mut archive = Archive::create(to)?;
+        // Whoever packs as an ordinary user has unpacked as one, too: what is his is root's.
+        let own = std::fs::metadata("/proc/self").map_or(0, |m| m.uid());
+        let mut links: HashMap<(u64, u64), u32> = HashMap::new();
+        for e in &self.entries {
+            let path = self.folder.join(&e.name);
+            let m = &e.meta;
+            let owner = |id: u32, of_mine: bool| if of_mine && own != 0 { 0 } else { id };
+            let mine = m.uid() == own;
+            // The parts of a hard link share a number; the content is with the first.
+            let number = archive.next_number();
+            let several = m.is_file() && m.nlink() > 1;
+            let first = if several { *links.entry((m.dev(), m.ino())).or_insert(number) } else { number };
+            let header = newc::Builder::new(&e.name)
+                .ino(first)
+                .mode(m.mode())
+                .nlink(if several { u32::try_from(m.nlink())? } else { 1 })
+                .uid(owner(m.uid(), mine))
+                .gid(owner(m.gid(), mine))
+                .mtime(u32::try_from(m.mtime()).unwrap_or(0));
+            if let Some(link) = &e.link {
+                archive.add(header, &mut link.as_os_str().as_encoded_bytes(), link.as_os_str().len() as u64)?;
+            } else if m.is_file() && first == number {
+                let file = File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                archive.add(header, &mut BufReader::new(file), m.size()).with_context(|| path.display().to_string())?;
+            } else {
+                archive.add(header, &mut std::io::empty(), 0)?;
+            }
+        }
+        archive.finish()
+    }
+}
+
+/// An archive that is being written.
+pub struct Archive {
+    out: GzEncoder<File>,
+    number: u32,
+}
+
+impl Archive {
+    /// A new one.
+    pub fn create(to: &Path) -> Result<Self> {
+        let file = File::create(to).with_context(|| format!("cannot write {}", to.display()))?;
+        Ok(Self { out: GzEncoder::new(file, Compression::fast()), number: 0 })
+    }
+
+    /// A number that no file has yet.
+    fn next_number(&mut self) -> u32 {
+        self.number += 1;
+        self.number
+    }
+
+    fn add(&mut self, header: newc::Builder, content: &mut impl Read, size: u64) -> Result<()> {
+        let size = u32::try_from(size).context("4 GiB or more: too large for this kind of archive")?;
+        let mut entry = header.write(&mut self.out, size);
+        // A file that grows meanwhile is cut, one that shrinks is an error.
+        let copied = std::io::copy(&mut content.take(size.into()), &mut entry)?;
+        if copied != u64::from(size) {
+            bail!("it became smaller while it was read");
+        }
+        entry.finish()?;
+        Ok(())
+    }
+
+    /// Adds a folder, or a file with this content; it is root's.
+    pub fn put(&mut self, name: &str, mode: u32, content: &[u8]) -> Result<()> {
+        let header = newc::Builder::new(name).ino(self.next_number()).nlink(1).mode(mode);
+        self.add(header, &mut &*content, content.len() as u64)
+    }
+
+    /// Adds a character device.
+    pub fn device(&mut self, name: &str, mode: u32, (major, minor): (u32, u32)) -> Result<()> {
+        let header = newc::Builder::new(name).ino(self.next_number()).nlink(1).mode(0o020_000 | mode);
+        self.add(header.rdev_major(major).rdev_minor(minor), &mut std::io::empty(), 0)
+    }
+
+    /// Ends it.
+    pub fn finish(mut self) -> Result<()> {
+        newc::trailer(&mut self.out)?;
+        self.out.finish()?.flush()?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use flate2::read::GzDecoder;
+
+    use super::*;
+
+    /// What is in an archive: name, mode, number, size and content of each.
+    fn listed(file: &Path) -> Vec<(String, u32, u32, Vec<u8>)> {
+        let mut input: Box<dyn Read> = Box::new(GzDecoder::new(File::open(file).expect("the archive")));
+        let mut list = Vec::new();
+        loop {
+            let mut reader = newc::Reader::new(input).expect("an entry");
+            if reader.entry().is_trailer() {
+                return list;
+            }
+            let mut content = Vec::new();
+            reader.read_to_end(&mut content).expect("its content");
+            list.push((reader.entry().name().into(), reader.entry().mode(), reader.entry().ino(), content));
+            input = reader.finish().expect("the rest");
+        }
+    }
+
+    #[test]
+    fn a_folder_is_packed_as_it_is() {
+        let folder = std::env::temp_dir().join(format!("xtask-cpio-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        let root = folder.join("root");
+        std::fs::create_dir_all(root.join("b/c")).expect("a folder");
+        std::fs::write(root.join("a"), "content").expect("a file");
+        std::fs::set_permissions(root.join("a"), std::fs::Permissions::from_mode(0o4755)).expect("its mode");
+        std::fs::hard_link(root.join("a"), root.join("b/a2")).expect("a link");
+        symlink("../a", root.join("b/l")).expect("a link");
+        let tree = Tree::of(&root).expect("a tree");
+        let before = tree.fingerprint();
+        let to = folder.join("archive.gz");
+        tree.pack(&to).expect("packed");
+        let list = listed(&to);
+        let names: Vec<_> = list.iter().map(|e| e.0.as_str()).collect();
+        assert_eq!(names, [".", "a", "b", "b/a2", "b/c", "b/l"]);
+        assert_eq!((list[1].1, &list[1].3[..]), (0o104_755, &b"content"[..]));
+        assert_eq!((list[3].2, &list[3].3[..]), (list[1].2, &b""[..]), "a hard link has the number of the first, and no content");
+        assert_eq!((list[5].1 & 0o170_000, &list[5].3[..]), (0o120_000, &b"../a"[..]));
+        assert_eq!(tree.memory(), 6 * PER_FILE + 2 * (PAGE / 2));
+        std::fs::write(root.join("a"), "Content!").expect("a file");
+        assert_ne!(Tree::of(&root).expect("a tree").fingerprint(), before);
+        assert!(Tree::of(&root.join("a")).is_err());
+        std::fs::remove_dir_all(&folder).expect("removed");
+    }
+}
