@@ -31,13 +31,13 @@ pub fn container() -> ! {
         say(fault);
         FAILED
     });
+    let _ = writeln!(io::stdout(), "{EXIT} {mark} {status}");
     if std::fs::exists(STATUS_FILE).unwrap_or(false)
         && let Err(error) = std::fs::write(STATUS_FILE, status.to_string())
     {
         say(format_args!("{STATUS_FILE}: {error}"));
     }
     rustix::fs::sync();
-    let _ = writeln!(io::stdout(), "{EXIT} {mark} {status}");
     loop {
         // Nobody is left who could be told that it failed.
         let _ = reboot(RebootCommand::PowerOff);

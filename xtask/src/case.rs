@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use regex::Regex;
 use serde::Deserialize;
 
+use crate::container::{Container, ContainerArgs};
 use crate::initrd::Script;
 use crate::qemu::{self, BootFrom, Ended, Input, Machine};
 use crate::run::{self, GuestArgs};
@@ -29,6 +30,12 @@ pub struct Case {
     guest: GuestArgs,
     /// What a Linux guest runs instead of the checks: one of tests/linux.
     program: Option<String>,
+    /// A container in the first domain, instead of the initrd that makes checks.
+    #[serde(default)]
+    container: ContainerArgs,
+    /// What runs in the container.
+    #[serde(default)]
+    command: Vec<String>,
     /// The machine's memory.
     #[serde(default = "one_gib")]
     mem: String,
@@ -141,7 +148,13 @@ impl Case {
     /// What is wrong with the log, and where it is.
     pub fn run(&self) -> Result<()> {
         let image = sh::target(&format!("runs/{}.iso", self.name.replace('/', "-")))?;
-        let script = self.program.clone().map_or(Script::Smoke, Script::Program);
+        let container = self.container.rootfs.as_ref().map(|_| Container::new(&self.container.below(&sh::root()), &self.command));
+        let container = container.transpose()?;
+        let script = match (&container, &self.program) {
+            (Some(container), _) => container.script(),
+            (None, Some(program)) => Script::Program(program.clone()),
+            (None, None) => Script::Smoke,
+        };
         let boot = run::boot(&self.guest, &script, false)?;
         iso::make(&boot, &image)?;
         let hits = sh::target(&format!("runs/{}.interrupts", self.name.replace('/', "-")))?;

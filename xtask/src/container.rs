@@ -47,6 +47,25 @@ pub struct ContainerArgs {
     pub add: Vec<String>,
 }
 
+impl ContainerArgs {
+    /// The container of tests/workloads.
+    pub fn workloads() -> Self {
+        let add = vec!["tests/workloads:/workloads".into()];
+        Self { rootfs: Some("debian:workloads".into()), add, ..Self::default() }.below(&sh::root())
+    }
+
+    /// The same, with files to add that are named from `folder`.
+    pub fn below(&self, folder: &Path) -> Self {
+        let add = self.add.iter().map(|text| format!("{}/{text}", folder.display())).collect();
+        Self { add, ..self.clone() }
+    }
+
+    /// The command that makes its checks.
+    pub fn workloads_command() -> Vec<String> {
+        ["/bin/bash", "/workloads/all.sh"].map(String::from).to_vec()
+    }
+}
+
 /// A container's initial RAM disk: a file that lives as long as this.
 #[derive(Debug)]
 pub struct Container {

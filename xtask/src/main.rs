@@ -54,8 +54,8 @@ enum Verb {
     },
     /// Boots a guest that makes random hypercalls, beside a canary, with every count made again meanwhile
     Fuzz(fuzz::FuzzArgs),
-    /// Measures beside Debian's Xen: `boot` (time), `crossings` (ring crossings, instructions), `memory`; and `operations`
-    /// of the kernel in X-mode and without
+    /// Measures beside Debian's Xen: `boot` (time), `crossings` (ring crossings, instructions), `memory`; and in X-mode beside
+    /// without: `operations` of the kernel, `workloads` (which programs work)
     Bench {
         /// What to measure
         #[arg(default_value = "boot")]
@@ -63,6 +63,9 @@ enum Verb {
         /// How often `boot` is run; the median counts
         #[arg(long, default_value_t = 3)]
         runs: u32,
+        /// The kernel of `workloads`, instead of linux:libos
+        #[arg(long)]
+        kernel: Option<String>,
     },
     /// Builds X-LibOS, the Linux of the containers (cached by what it is made of)
     Libos(linux::LibosArgs),
@@ -81,7 +84,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args),
         Verb::Test { names } => test::run(&names),
         Verb::Fuzz(args) => fuzz::run(&args).map(|()| ExitCode::SUCCESS),
-        Verb::Bench { name, runs } => bench::run(&name, runs).map(|()| ExitCode::SUCCESS),
+        Verb::Bench { name, runs, kernel } => bench::run(&name, runs, kernel.as_deref()).map(|()| ExitCode::SUCCESS),
         Verb::Libos(args) => linux::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Iso(guest) => run::iso(&guest).map(|()| ExitCode::SUCCESS),
         Verb::Gdb(guest) => run::gdb(&guest).map(|()| ExitCode::SUCCESS),

@@ -104,6 +104,11 @@ pub const NO_DOMAIN: i32 = 0x12 << 1 | 1;
 /// the supervisor's.
 pub const CPU: &str = "max,-smap,-la57";
 
+/// The emulator. Its translations of a page of code are in one list, and each write to the page walks it: programs that are
+/// loaded elsewhere at each start make it so long that to scrub a shared library's pages takes minutes. With less room
+/// for translations (in MiB) all of them are forgotten often enough.
+const TCG: &str = "tcg,tb-size=128";
+
 /// How often a machine on a terminal is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -113,7 +118,7 @@ pub fn command(machine: &Machine) -> Result<Command> {
     // Whatever becomes of us, QEMU ends with us: this thread's death is a signal to it.
     let mut q = Command::new("setpriv");
     q.args(["--pdeathsig", "TERM", "qemu-system-x86_64"]);
-    q.args(["-accel", "tcg", "-cpu", &machine.cpu, "-display", "none", "-vga", "none", "-net", "none", "-no-reboot"]);
+    q.args(["-accel", TCG, "-cpu", &machine.cpu, "-display", "none", "-vga", "none", "-net", "none", "-no-reboot"]);
     q.args(["-m", &machine.mem_mib.to_string(), "-smp", &machine.cpus.to_string()]);
     q.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
     if machine.interactive {

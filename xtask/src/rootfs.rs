@@ -47,7 +47,18 @@ const SETS: &[Set] = &[
     Set { name: "default", packages: &["iproute2", "less", "mount", "util-linux", "vim-tiny"] },
     Set {
         name: "workloads",
-        packages: &["memcached", "nginx-light", "python3", "redis-server", "redis-tools", "sqlite3", "stress-ng", "util-linux", "wrk"],
+        packages: &[
+            "diffutils",
+            "memcached",
+            "nginx-light",
+            "python3",
+            "redis-server",
+            "redis-tools",
+            "sqlite3",
+            "stress-ng",
+            "util-linux",
+            "wrk",
+        ],
     },
 ];
 

@@ -1,13 +1,14 @@
 //! `bench`: the X-Kernel beside Debian's Xen, with the same kernel, initrd, memory and machine.
 //!
 //! `boot` is time, `crossings` what the same work costs in entries to ring 0 and in instructions, `memory` what the
-//! hypervisor keeps for itself.
+//! hypervisor keeps for itself. `workloads` is beside an ordinary PV guest instead: whether programs work in X-mode.
 
 mod boot;
 mod counts;
 mod crossings;
 mod memory;
 mod operations;
+mod workloads;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -141,13 +142,14 @@ pub fn save(name: &str, value: &serde_json::Value) -> Result<()> {
 }
 
 /// `bench`.
-pub fn run(name: &str, runs: u32) -> Result<()> {
+pub fn run(name: &str, runs: u32, kernel: Option<&str>) -> Result<()> {
     match name {
         "boot" => boot::run(runs.max(1)),
         "crossings" => crossings::run(),
         "memory" => memory::run(),
         "operations" => operations::run(),
-        _ => bail!("nothing called '{name}' can be measured: boot, crossings, memory, operations"),
+        "workloads" => workloads::run(kernel),
+        _ => bail!("nothing called '{name}' can be measured: boot, crossings, memory, operations, workloads"),
     }
 }
 

@@ -1,0 +1,44 @@
+# A web server with a process for the work, and wrk: pages small and large, reload, shutdown.
+mkdir -p /tmp/www /run /var/log/nginx /var/lib/nginx
+head -c 1048576 /dev/urandom > /tmp/www/large
+echo 'hello from nginx' > /tmp/www/index.html
+cat > /tmp/nginx.conf <<'EOF'
+user www-data;
+worker_processes 2;
+pid /run/nginx.pid;
+error_log /tmp/nginx.err;
+events { worker_connections 256; }
+http {
+    access_log off;
+    sendfile on;
+    keepalive_requests 100000;
+    server { listen 127.0.0.1:8080; root /tmp/www; }
+}
+EOF
+runs nginx-config 20 nginx -t -c /tmp/nginx.conf
+nginx -c /tmp/nginx.conf -g 'daemon off;' &
+server=$!
+page() { python3 -c 'import sys, urllib.request; sys.stdout.buffer.write(urllib.request.urlopen("http://127.0.0.1:8080/" + sys.argv[1]).read())' "$1"; }
+answers 30 page
+ok nginx-page "$(page)" 'hello from nginx'
+ok nginx-large "$(page large | sha256sum)" "$(sha256sum < /tmp/www/large)"
+# load NAME URL: some seconds of requests, none of which may go wrong.
+load() {
+    local out
+    out=$(timeout -k 5 60 wrk -t 2 -c 16 -d 4s "http://127.0.0.1:8080/$2" 2>&1)
+    local count
+    count=$(awk '/requests in/ { print $1 }' <<<"$out")
+    if [ "${count:-0}" -gt 20 ] && ! grep -qE 'Socket errors|Non-2xx' <<<"$out"; then
+        echo "CHECK $1 ok"
+    else
+        echo "CHECK $1 FAIL: $(tail -n 4 <<<"$out" | tr '\n' ' ')"
+        bad=1
+    fi
+}
+load nginx-wrk-small ''
+load nginx-wrk-large large
+kill -HUP $server
+sleep 1
+ok nginx-reload "$(page)" 'hello from nginx'
+ends nginx-term $server
+rm -rf /tmp/www /tmp/nginx.*

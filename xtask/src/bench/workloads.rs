@@ -1,0 +1,97 @@
+//! The checks of tests/workloads on one image of X-LibOS, in X-mode and as an ordinary PV guest, side by side.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use serde_json::json;
+
+use super::save;
+use crate::container::{Container, ContainerArgs};
+use crate::iso;
+use crate::qemu::{self, BootFrom, Input, Machine};
+use crate::run::{self, GuestArgs, Switch};
+use crate::screen::Show;
+use crate::sh;
+
+/// What is compared: its name, and whether X-mode is offered.
+const SYSTEMS: &[(&str, Switch)] = &[("X-mode", Switch::On), ("PV", Switch::Off)];
+
+/// Memory of the machine, in MiB.
+const MACHINE_MIB: u64 = 1024;
+/// How long all checks may take.
+const TIMEOUT: Duration = Duration::from_secs(1200);
+
+/// What a log says of each check.
+fn checks(log: &str) -> BTreeMap<String, String> {
+    let of = |line: &str| {
+        let (name, result) = line.strip_prefix("CHECK ")?.split_once(' ')?;
+        Some((name.to_string(), if result == "ok" { "ok" } else { "FAIL" }.to_string()))
+    };
+    log.lines().filter_map(of).collect()
+}
+
+/// Runs all checks on one system. Returns what came of each; one that did not come to its end is not there.
+fn system(name: &str, xmode: Switch, kernel: Option<&str>) -> Result<BTreeMap<String, String>> {
+    let args = ContainerArgs::workloads();
+    let container = Container::new(&args, &ContainerArgs::workloads_command())?;
+    container.fits(MACHINE_MIB)?;
+    let guest = GuestArgs { kernel: Some(kernel.unwrap_or(run::LIBOS).into()), xmode: Some(xmode), ..GuestArgs::default() };
+    let image = sh::target("bench/workloads.iso")?;
+    iso::make(&run::boot(&guest, &container.script(), false)?, &image)?;
+    let machine = Machine {
+        boot: BootFrom::Iso(image),
+        mem_mib: MACHINE_MIB,
+        cpus: 1,
+        cpu: qemu::CPU.into(),
+        efi: false,
+        stats: None,
+        interactive: false,
+        timeout: Some(TIMEOUT),
+        log: qemu::log_file(&format!("bench-workloads-{name}"))?,
+        show: Show::Nothing,
+        several: false,
+        input: Input::Nothing,
+        more: Vec::new(),
+    };
+    eprintln!("xtask: {name}; the log is {}", machine.log.display());
+    let ended = qemu::run(&machine)?;
+    let found = checks(&ended.log);
+    if !ended.log.lines().any(|l| l.starts_with("VERDICT ")) {
+        eprintln!("xtask: {name} did not come to its end");
+    }
+    Ok(found)
+}
+
+/// `bench workloads`: each check on each system; fails if one fails anywhere.
+pub fn run(kernel: Option<&str>) -> Result<()> {
+    let results = SYSTEMS.iter().map(|(name, xmode)| Ok((*name, system(name, *xmode, kernel)?))).collect::<Result<Vec<_>>>()?;
+    let mut names: Vec<&String> = results.iter().flat_map(|(_, found)| found.keys()).collect();
+    names.sort();
+    names.dedup();
+    let missing = "none".to_string();
+    let mut bad = 0;
+    println!("{:<36}{}", "check", SYSTEMS.iter().map(|(name, _)| format!("{name:>10}")).collect::<String>());
+    for name in &names {
+        let cells: Vec<_> = results.iter().map(|(_, found)| found.get(*name).unwrap_or(&missing)).collect();
+        bad += cells.iter().filter(|c| **c != "ok").count();
+        println!("{name:<36}{}", cells.iter().map(|cell| format!("{cell:>10}")).collect::<String>());
+    }
+    println!("{} checks on {} systems, {bad} not ok", names.len(), SYSTEMS.len());
+    save("workloads", &json!(results.iter().map(|(name, found)| (*name, found)).collect::<BTreeMap<_, _>>()))?;
+    if bad > 0 {
+        bail!("{bad} checks are not ok");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_read() {
+        let found = checks("noise\nCHECK a-b ok\nCHECK c FAIL: got 'x', want 'ok'\nCHECK d\nPART a 3 s\n");
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [("a-b".into(), "ok".into()), ("c".into(), "FAIL".into())]);
+    }
+}
