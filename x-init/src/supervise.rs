@@ -16,7 +16,7 @@ use crate::{Attempt, FAILED, Fault, START, configuration, mounts, say, system};
 const FORWARDED: [i32; 8] = [SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGCONT, SIGWINCH];
 
 /// X-LibOS hands a number that is written here to the X-Kernel.
-const STATUS_FILE: &str = "/sys/hypervisor/exit_status";
+const STATUS_FILE: &str = "/sys/hypervisor/container/exit_status";
 
 /// How often processes that are about to end are looked at, and how long those that were killed.
 const LOOK: Duration = Duration::from_millis(10);
