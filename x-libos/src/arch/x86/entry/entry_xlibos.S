@@ -75,6 +75,29 @@
 .endm
 
 /*
+ * With events masked and a whole frame: unmasks, runs what is pending, and
+ * leaves only the registers of the arguments to be loaded. If the frame is no
+ * longer that of a caller who knows what is not kept, iret is the way out.
+ */
+.macro UNMASK_OR_IRET
+	movq	RIP(%rsp), %rcx
+	cmpq	%rcx, RCX(%rsp)
+	jne	swapgs_restore_regs_and_return_to_usermode
+	movq	EFLAGS(%rsp), %r11
+	cmpq	%r11, R11(%rsp)
+	jne	swapgs_restore_regs_and_return_to_usermode
+	testl	$IRET_FLAGS, %r11d
+	jnz	swapgs_restore_regs_and_return_to_usermode
+	LOAD_KEPT_REGS
+	movb	$0, EVENT_MASK
+	testb	$0xff, EVENT_PENDING
+	jz	.Lnone_\@
+	call	xlibos_run_events
+.Lnone_\@:
+	movq	RAX(%rsp), %rax
+.endm
+
+/*
  * On the caller's stack: to the kernel's, with the part of the frame there
  * that a syscall instruction behind the call would have made. If
  * there is no return address to be read, the system call is none and returns
@@ -181,21 +204,7 @@ SYM_CODE_START_LOCAL(xlibos_exit_with_work)
 	movq	%rsp, %rdi
 	call	irqentry_exit_to_user_mode
 SYM_INNER_LABEL(xlibos_return_from_call, SYM_L_LOCAL)
-	/* Is the frame still that of a caller who knows what is not kept? */
-	movq	RIP(%rsp), %rcx
-	cmpq	%rcx, RCX(%rsp)
-	jne	swapgs_restore_regs_and_return_to_usermode
-	movq	EFLAGS(%rsp), %r11
-	cmpq	%r11, R11(%rsp)
-	jne	swapgs_restore_regs_and_return_to_usermode
-	testl	$IRET_FLAGS, %r11d
-	jnz	swapgs_restore_regs_and_return_to_usermode
-	LOAD_KEPT_REGS
-	movb	$0, EVENT_MASK
-	testb	$0xff, EVENT_PENDING
-	jz	1f
-	call	xlibos_run_events
-1:	movq	RAX(%rsp), %rax
+	UNMASK_OR_IRET
 	jmp	xlibos_exit_start
 SYM_CODE_END(xlibos_exit_with_work)
 
@@ -205,20 +214,7 @@ SYM_CODE_END(xlibos_exit_with_work)
  */
 SYM_CODE_START(xlibos_return_from_trap)
 	UNWIND_HINT_REGS
-	movq	RIP(%rsp), %rcx
-	cmpq	%rcx, RCX(%rsp)
-	jne	swapgs_restore_regs_and_return_to_usermode
-	movq	EFLAGS(%rsp), %r11
-	cmpq	%r11, R11(%rsp)
-	jne	swapgs_restore_regs_and_return_to_usermode
-	testl	$IRET_FLAGS, %r11d
-	jnz	swapgs_restore_regs_and_return_to_usermode
-	LOAD_KEPT_REGS
-	movb	$0, EVENT_MASK
-	testb	$0xff, EVENT_PENDING
-	jz	1f
-	call	xlibos_run_events
-1:	movq	RAX(%rsp), %rax
+	UNMASK_OR_IRET
 SYM_INNER_LABEL(xlibos_trap_exit_start, SYM_L_GLOBAL)
 	movq	PER_CPU_VAR(current_task), %r11
 	testl	$XLIBOS_EXIT_WORK, TASK_TI_flags(%r11)
