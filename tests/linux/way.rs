@@ -2,10 +2,7 @@
 
 use std::arch::asm;
 
-use x_calls::Table;
-
-/// Where the table is: a slot for any number, in rax, and one for each number behind it.
-const TABLE: usize = 0xffff_ffff_ff60_0000;
+use x_calls::{TABLE, Table};
 
 /// The slots, the first included.
 pub const SLOTS: usize = 512;
@@ -25,7 +22,9 @@ pub type Act = fn(Way) -> i32;
 /// Both ways.
 #[derive(Clone, Copy, Debug)]
 pub struct Ways {
+    /// By the instruction.
     pub instruction: Way,
+    /// By the table.
     pub table: Way,
 }
 

@@ -11,8 +11,8 @@
 /// Bit of `AT_HWCAP2` in the auxiliary vector: the table is there.
 pub const HWCAP2_BIT: u64 = 1 << 31;
 
-/// Where the table is.
-const TABLE: usize = 0xffff_ffff_ff60_0000;
+/// Where the table is: a slot for any number, in rax, and one for each number behind it.
+pub const TABLE: usize = 0xffff_ffff_ff60_0000;
 
 /// System call numbers have so many slots, behind the one for any number.
 const NUMBERS: usize = 511;

@@ -21,10 +21,10 @@ mod sites;
 mod stacks;
 mod stepping;
 mod tracing;
-mod way;
 
 use std::process::ExitCode;
 
+use linux_programs::way;
 use report::Report;
 use way::Ways;
 

@@ -10,7 +10,8 @@ mod work;
 
 use std::process::ExitCode;
 
-use work::{Calls, OPERATIONS};
+use linux_programs::way::{Way, Ways};
+use work::OPERATIONS;
 
 /// A mark for the plugin.
 fn mark() {
@@ -21,9 +22,9 @@ fn mark() {
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let calls = match args.next().as_deref() {
-        Some("trap") => Calls::trap(),
-        Some("call") => match Calls::by_table() {
-            Some(calls) => calls,
+        Some("trap") => Way::Instruction,
+        Some("call") => match Ways::find() {
+            Some(ways) => ways.table,
             None => {
                 eprintln!("ops: there is no table of system calls here");
                 return ExitCode::FAILURE;

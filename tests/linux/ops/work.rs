@@ -1,53 +1,12 @@
 //! The operations.
 
-use std::arch::asm;
 use std::ffi::CStr;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use x_calls::Table;
-
-/// How the measured system calls are made.
-#[derive(Clone, Copy)]
-pub struct Calls(Option<Table>);
-
-impl Calls {
-    /// By the instruction.
-    pub fn trap() -> Self {
-        Self(None)
-    }
-
-    /// By the table, if there is one.
-    pub fn by_table() -> Option<Self> {
-        // SAFETY: any key may be asked for.
-        Table::find(unsafe { libc::getauxval(libc::AT_HWCAP2) }).map(|table| Self(Some(table)))
-    }
-
-    /// Makes system call `nr`.
-    ///
-    /// # Safety
-    /// The arguments must be right for it.
-    #[inline(always)]
-    unsafe fn make<const N: usize>(self, nr: i64, arguments: [usize; N]) -> isize {
-        let nr = nr as usize;
-        let mut all = [0; 6];
-        all[..N].copy_from_slice(&arguments);
-        if let Some(table) = self.0 {
-            // SAFETY: the caller's obligation.
-            return unsafe { table.call(nr, all) };
-        }
-        let [a, b, c, d, e, f] = all;
-        let result;
-        // SAFETY: the caller's obligation; the registers named are those that the instruction changes.
-        unsafe {
-            asm!("syscall", inlateout("rax") nr => result, in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e,
-                 in("r9") f, lateout("rcx") _, lateout("r11") _);
-        }
-        result
-    }
-}
+use linux_programs::way::Way;
 
 /// Does an operation so many times.
 type Body = Box<dyn FnMut(u32)>;
@@ -56,7 +15,7 @@ type Body = Box<dyn FnMut(u32)>;
 pub struct Operation {
     pub name: &'static str,
     pub count: u32,
-    pub prepare: fn(Calls) -> io::Result<Body>,
+    pub prepare: fn(Way) -> io::Result<Body>,
 }
 
 /// All of them, the empty loop first: the others have it in them.
@@ -81,7 +40,7 @@ fn check(result: i32) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-fn empty(_: Calls) -> io::Result<Body> {
+fn empty(_: Way) -> io::Result<Body> {
     Ok(Box::new(|n| {
         for i in 0..n {
             std::hint::black_box(i);
@@ -89,24 +48,24 @@ fn empty(_: Calls) -> io::Result<Body> {
     }))
 }
 
-fn getpid(calls: Calls) -> io::Result<Body> {
+fn getpid(calls: Way) -> io::Result<Body> {
     Ok(Box::new(move |n| {
         for _ in 0..n {
             // SAFETY: it has no arguments.
-            let pid = unsafe { calls.make(libc::SYS_getpid, []) };
+            let pid = unsafe { calls.call(libc::SYS_getpid, []) };
             std::hint::black_box(pid);
         }
     }))
 }
 
-fn read_zero(calls: Calls) -> io::Result<Body> {
+fn read_zero(calls: Way) -> io::Result<Body> {
     // SAFETY: the path is a string.
     let file = check(unsafe { libc::open(c"/dev/zero".as_ptr(), libc::O_RDONLY) })?;
     Ok(Box::new(move |n| {
         let mut byte = 1u8;
         for _ in 0..n {
             // SAFETY: the buffer is one byte.
-            let got = unsafe { calls.make(libc::SYS_read, [file as usize, (&raw mut byte) as usize, 1]) };
+            let got = unsafe { calls.call(libc::SYS_read, [file as usize, (&raw mut byte) as usize, 1]) };
             assert_eq!(got, 1);
         }
     }))
@@ -121,12 +80,12 @@ fn pipe() -> io::Result<[i32; 2]> {
 }
 
 /// Sends a byte on one pipe and waits for one on another.
-fn exchange(calls: Calls, to: i32, from: i32) {
+fn exchange(calls: Way, to: i32, from: i32) {
     let mut byte = 0u8;
     // SAFETY: the buffer is one byte.
-    let sent = unsafe { calls.make(libc::SYS_write, [to as usize, (&raw mut byte) as usize, 1]) };
+    let sent = unsafe { calls.call(libc::SYS_write, [to as usize, (&raw mut byte) as usize, 1]) };
     // SAFETY: as above.
-    let got = unsafe { calls.make(libc::SYS_read, [from as usize, (&raw mut byte) as usize, 1]) };
+    let got = unsafe { calls.call(libc::SYS_read, [from as usize, (&raw mut byte) as usize, 1]) };
     assert_eq!((sent, got), (1, 1));
 }
 
@@ -155,14 +114,14 @@ impl Drop for Helper {
     }
 }
 
-fn pipe_round_trip(calls: Calls) -> io::Result<Body> {
+fn pipe_round_trip(calls: Way) -> io::Result<Body> {
     let (to, from) = (pipe()?, pipe()?);
     let helper = Helper::start(|| {
         let mut byte = 0u8;
         // SAFETY: the buffer is one byte.
-        unsafe { calls.make(libc::SYS_read, [to[0] as usize, (&raw mut byte) as usize, 1]) };
+        unsafe { calls.call(libc::SYS_read, [to[0] as usize, (&raw mut byte) as usize, 1]) };
         // SAFETY: as above.
-        unsafe { calls.make(libc::SYS_write, [from[1] as usize, (&raw mut byte) as usize, 1]) };
+        unsafe { calls.call(libc::SYS_write, [from[1] as usize, (&raw mut byte) as usize, 1]) };
     })?;
     Ok(Box::new(move |n| {
         let _helper = &helper;
@@ -171,9 +130,9 @@ fn pipe_round_trip(calls: Calls) -> io::Result<Body> {
 }
 
 /// Lets the other one run, which does the same: two switches each time.
-fn yield_once(calls: Calls) {
+fn yield_once(calls: Way) {
     // SAFETY: it has no arguments.
-    unsafe { calls.make(libc::SYS_sched_yield, []) };
+    unsafe { calls.call(libc::SYS_sched_yield, []) };
 }
 
 /// Lets this thread and its children take turns: without, a yield need not lead to the other one.
@@ -192,7 +151,7 @@ fn policy(policy: i32, priority: i32) -> io::Result<()> {
     check(unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) }).map(drop)
 }
 
-fn switch_processes(calls: Calls) -> io::Result<Body> {
+fn switch_processes(calls: Way) -> io::Result<Body> {
     take_turns()?;
     let helper = Helper::start(|| yield_once(calls))?;
     Ok(Box::new(move |n| {
@@ -201,7 +160,7 @@ fn switch_processes(calls: Calls) -> io::Result<Body> {
     }))
 }
 
-fn switch_threads(calls: Calls) -> io::Result<Body> {
+fn switch_threads(calls: Way) -> io::Result<Body> {
     take_turns()?;
     let running = Arc::new(());
     let theirs = Arc::downgrade(&running);
@@ -223,7 +182,7 @@ extern "C" fn count_signal(_: i32) {
     HANDLED.fetch_add(1, Ordering::Relaxed);
 }
 
-fn signal_self(calls: Calls) -> io::Result<Body> {
+fn signal_self(calls: Way) -> io::Result<Body> {
     // SAFETY: the handler only adds to a counter.
     unsafe { libc::signal(libc::SIGUSR1, count_signal as *const () as libc::sighandler_t) };
     // SAFETY: it has no arguments.
@@ -232,21 +191,21 @@ fn signal_self(calls: Calls) -> io::Result<Body> {
         let before = HANDLED.load(Ordering::Relaxed);
         for _ in 0..n {
             // SAFETY: no memory is named.
-            unsafe { calls.make(libc::SYS_kill, [pid as usize, libc::SIGUSR1 as usize]) };
+            unsafe { calls.call(libc::SYS_kill, [pid as usize, libc::SIGUSR1 as usize]) };
         }
         assert_eq!(HANDLED.load(Ordering::Relaxed).wrapping_sub(before), n);
     }))
 }
 
 /// Starts a child that does `act`, and waits for it.
-fn child(calls: Calls, act: impl Fn()) {
+fn child(calls: Way, act: impl Fn()) {
     // SAFETY: the child does nothing but make system calls, and has its own memory.
-    let pid = unsafe { calls.make(libc::SYS_fork, []) };
+    let pid = unsafe { calls.call(libc::SYS_fork, []) };
     assert!(pid >= 0);
     if pid == 0 {
         act();
         // SAFETY: it ends the child.
-        unsafe { calls.make(libc::SYS_exit_group, [1]) };
+        unsafe { calls.call(libc::SYS_exit_group, [1]) };
     }
     let mut status = 0;
     // SAFETY: the status is written to the variable.
@@ -254,33 +213,33 @@ fn child(calls: Calls, act: impl Fn()) {
     assert!(libc::WIFEXITED(status));
 }
 
-fn fork_exit_wait(calls: Calls) -> io::Result<Body> {
+fn fork_exit_wait(calls: Way) -> io::Result<Body> {
     Ok(Box::new(move |n| (0..n).for_each(|_| child(calls, || {}))))
 }
 
-fn fork_exec_wait(calls: Calls) -> io::Result<Body> {
+fn fork_exec_wait(calls: Way) -> io::Result<Body> {
     const PROGRAM: &CStr = c"/bin/true";
     Ok(Box::new(move |n| {
         for _ in 0..n {
             child(calls, || {
                 let argv = [PROGRAM.as_ptr(), std::ptr::null()];
                 // SAFETY: path and arguments end with a zero.
-                unsafe { calls.make(libc::SYS_execve, [PROGRAM.as_ptr() as usize, argv.as_ptr() as usize, 0]) };
+                unsafe { calls.call(libc::SYS_execve, [PROGRAM.as_ptr() as usize, argv.as_ptr() as usize, 0]) };
             });
         }
     }))
 }
 
 /// Maps fresh pages, writes to each, and unmaps them.
-fn mmap_touch_munmap(calls: Calls, pages: usize) {
+fn mmap_touch_munmap(calls: Way, pages: usize) {
     let length = pages * 4096;
     let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     // SAFETY: fresh memory.
-    let at = unsafe { calls.make(libc::SYS_mmap, [0, length, protection as usize, flags as usize, usize::MAX, 0]) };
+    let at = unsafe { calls.call(libc::SYS_mmap, [0, length, protection as usize, flags as usize, usize::MAX, 0]) };
     assert!(at > 0);
     touch(at as *mut u8, pages);
     // SAFETY: nothing refers to it.
-    let done = unsafe { calls.make(libc::SYS_munmap, [at as usize, length]) };
+    let done = unsafe { calls.call(libc::SYS_munmap, [at as usize, length]) };
     assert_eq!(done, 0);
 }
 
@@ -292,16 +251,16 @@ fn touch(at: *mut u8, pages: usize) {
     }
 }
 
-fn mmap_one(calls: Calls) -> io::Result<Body> {
+fn mmap_one(calls: Way) -> io::Result<Body> {
     Ok(Box::new(move |n| (0..n).for_each(|_| mmap_touch_munmap(calls, 1))))
 }
 
-fn mmap_sixteen(calls: Calls) -> io::Result<Body> {
+fn mmap_sixteen(calls: Way) -> io::Result<Body> {
     Ok(Box::new(move |n| (0..n).for_each(|_| mmap_touch_munmap(calls, 16))))
 }
 
 /// First writes to pages of one large mapping, in their order.
-fn page_fault(_: Calls) -> io::Result<Body> {
+fn page_fault(_: Way) -> io::Result<Body> {
     let pages = 8192;
     // SAFETY: fresh memory.
     let at = unsafe {
@@ -324,7 +283,7 @@ fn page_fault(_: Calls) -> io::Result<Body> {
 }
 
 /// Runs for so many hundredths of a second, which is when the clock ticks.
-fn timer_tick(_: Calls) -> io::Result<Body> {
+fn timer_tick(_: Way) -> io::Result<Body> {
     Ok(Box::new(|n| {
         let start = std::time::Instant::now();
         while start.elapsed().as_millis() < u128::from(n) * 10 {

@@ -2,7 +2,7 @@
 
 use std::arch::naked_asm;
 
-use x_calls::Table;
+use linux_programs::way::{Ways, stub_of};
 
 /// How the call is made.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -50,8 +50,6 @@ pub struct Probe {
 }
 
 const PAGE: usize = 4096;
-/// Where the table is; its entries are addresses of code.
-const TABLE: usize = 0xffff_ffff_ff60_0000;
 
 impl Probe {
     pub fn new(way: Way) -> Result<Self, String> {
@@ -60,10 +58,8 @@ impl Probe {
         match way {
             Way::Instruction => {}
             Way::Table | Way::TableAll => {
-                // SAFETY: any key may be asked for.
-                Table::find(unsafe { libc::getauxval(libc::AT_HWCAP2) }).ok_or("there is no table of system calls here")?;
-                // SAFETY: the table is there, and readable.
-                probe.target = unsafe { *((TABLE + 8 * (number as usize + 1)) as *const u64) };
+                Ways::find().ok_or("there is no table of system calls here")?;
+                probe.target = stub_of(number as i64) as u64;
                 if way == Way::TableAll {
                     probe.result = i64::from(-libc::EINVAL) as u64;
                 }

@@ -1,0 +1,6 @@
+//! What the programs share.
+
+// UNSAFETY: raw system calls.
+#![expect(unsafe_code, reason = "system calls, in the form that is looked at")]
+
+pub mod way;
