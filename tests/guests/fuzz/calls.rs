@@ -267,13 +267,7 @@ impl Fuzzer {
         }
         let count = if self.rng.below(20) == 0 { self.number() } else { count };
         let list = if self.rng.below(20) == 0 { self.pointer() } else { self.arguments + 1024 };
-        [
-            list,
-            count,
-            if self.rng.below(2) == 0 { 0 } else { self.pointer() },
-            if self.rng.below(10) == 0 { self.number() } else { 0x7ff0 },
-            0,
-        ]
+        self.counted(list, count)
     }
 
     /// Operations of `mmuext_op`, but for those that load a root.
@@ -291,6 +285,11 @@ impl Fuzzer {
             instr::store64(at + 16, second);
         }
         let list = self.arguments + 2048;
+        self.counted(list, count)
+    }
+
+    /// The arguments of a call that takes a list, how long it is, where to say how much was done, and a domain.
+    fn counted(&mut self, list: u64, count: u64) -> [u64; 5] {
         [
             list,
             count,
