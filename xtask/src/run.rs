@@ -19,6 +19,8 @@ use crate::{broken, debian, linux, setup, sh, symbols};
 
 /// The kernel of containers.
 pub const LIBOS: &str = "linux:libos";
+/// And of one with several vCPUs.
+const LIBOS_SMP: &str = "linux:libos-smp";
 /// Exit status when the time ran out.
 const TIMED_OUT: u8 = 124;
 
@@ -250,7 +252,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     let script = match &container {
         Some(container) => {
             container.fits(guest.guest_mem.as_deref().map_or(Ok(mem_mib), mib)?)?;
-            guest.kernel.get_or_insert_with(|| LIBOS.into());
+            guest.kernel.get_or_insert_with(|| if guest.vcpus.is_some_and(|n| n > 1) { LIBOS_SMP } else { LIBOS }.into());
             container.script()
         }
         None if args.command.is_empty() => Script::Shell,

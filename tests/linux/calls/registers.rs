@@ -6,7 +6,7 @@ use crate::sites::{self, NAMES, R11, RAX, RCX, RDI, RDX, RSI, State};
 use crate::way::{SLOTS, Way, Ways};
 
 /// Carry, parity, adjust, zero, sign, overflow.
-const ARITHMETIC: u64 = 0x8d5;
+pub const ARITHMETIC: u64 = 0x8d5;
 const DIRECTION: u64 = 0x400;
 const NESTED_TASK: u64 = 0x4000;
 const ALIGNMENT: u64 = 0x4_0000;

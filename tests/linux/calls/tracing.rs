@@ -1,6 +1,7 @@
 //! A tracer sees the calls of a process, and changes them.
 
 use crate::child;
+use crate::registers::ARITHMETIC;
 use crate::report::Report;
 use crate::sites;
 use crate::way::{Way, Ways};
@@ -104,6 +105,9 @@ fn words(registers: &libc::user_regs_struct, place: u64, pid: i32) -> [u64; 27] 
     }
     words[libc::RIP as usize] -= place;
     words[libc::RCX as usize] = words[libc::RCX as usize].wrapping_sub(place);
+    // A call may change these flags before anyone sees them.
+    words[libc::EFLAGS as usize] &= !ARITHMETIC;
+    words[libc::R11 as usize] &= !ARITHMETIC;
     words
 }
 

@@ -63,7 +63,7 @@ fn enter(regs: &mut GuestRegs, vcpu: &Vcpu, domain: &Arc<Domain>, state: &mut Vc
     };
     let sp = (stack & !0xf).wrapping_sub(size_of_val(frame) as u64);
     if guest_access::copy_out(sp, zerocopy::IntoBytes::as_bytes(frame)).is_err() {
-        domain.crash(format_args!("its kernel stack at {sp:#x} cannot take an exception frame"));
+        domain.crash(format_args!("its kernel stack at {sp:#x} cannot take an exception frame, at {:#x}", regs.rip));
         return false;
     }
     if entry.masks_events {

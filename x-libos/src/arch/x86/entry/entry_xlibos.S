@@ -17,6 +17,13 @@
  *   xlibos_trap_exit_start ..	begin again
  *   xlibos_iret_start .. _end	nothing is left but the frame: be the event
  *				that interrupted what the frame describes
+ *
+ * With several processors the per-CPU data is found by GS, whose base is the
+ * process's while it runs. It is kept in xlibos_process_gs, and exchanged
+ * next to the instruction that loads the stack pointer; an event between the
+ * two finds one of the ranges here, too. On the way in nothing but %rcx and
+ * %r11 is changed before, so the whole way is begun again, perhaps on another
+ * processor.
  */
 #include <linux/linkage.h>
 #include <asm/alternative.h>
@@ -41,6 +48,31 @@
 
 /* Flags that only iretq can set again. */
 #define IRET_FLAGS	(X86_EFLAGS_TF | X86_EFLAGS_NT | X86_EFLAGS_RF)
+
+#ifdef CONFIG_SMP
+/* The address of the processor's data, by a segment whose limit is its number. */
+.macro CPU_BASE
+	movl	$__CPUNODE_SEG, %ecx
+	lsl	%ecx, %ecx
+	movq	__per_cpu_offset(, %rcx, 8), %rcx
+.endm
+#endif
+
+/* The kernel's GS again, whichever it is now. Changes %rcx. */
+.macro KERNEL_GS
+#ifdef CONFIG_SMP
+	CPU_BASE
+	wrgsbase %rcx
+#endif
+.endm
+
+/* The process's GS again, before its stack. Changes \scratch. */
+.macro PROCESS_GS scratch:req
+#ifdef CONFIG_SMP
+	movq	PER_CPU_VAR(xlibos_process_gs), \scratch
+	wrgsbase \scratch
+#endif
+.endm
 
 /* Where the system calls are, by number: a slot holds the address to call. */
 #define SLOT_OF(nr)	((nr) + 1)
@@ -103,9 +135,20 @@
  * there is no return address to be read, the system call is none and returns
  * to address 0.
  */
-.macro FRAME_OF_CALL have_address:req
+.macro FRAME_OF_CALL have_address:req have_stack:req
+#ifdef CONFIG_SMP
+	CPU_BASE
+	rdgsbase %r11
+	movq	%r11, xlibos_process_gs(%rcx)
+	movq	cpu_current_top_of_stack(%rcx), %r11
+	xchgq	%rsp, %r11
+\have_stack:
+	wrgsbase %rcx
+	movq	%r11, %rcx
+#else
 	movq	%rsp, %rcx
 	movq	PER_CPU_VAR(cpu_current_top_of_stack), %rsp
+#endif
 	pushq	$__USER_DS		/* pt_regs->ss */
 	leaq	8(%rcx), %r11
 	pushq	%r11			/* pt_regs->sp: without the address */
@@ -136,7 +179,7 @@
  */
 SYM_CODE_START_LOCAL(xlibos_call)
 	UNWIND_HINT_EMPTY
-	FRAME_OF_CALL .Lhave_return_address
+	FRAME_OF_CALL .Lhave_return_address xlibos_call_has_stack
 	pushq	%rdi
 	pushq	%rsi
 	pushq	%rdx
@@ -159,6 +202,7 @@ SYM_INNER_LABEL(xlibos_exit_start, SYM_L_GLOBAL)
 	testl	$XLIBOS_EXIT_WORK, TASK_TI_flags(%r11)
 	jnz	xlibos_exit_with_work
 	LOAD_ARGUMENT_REGS
+	PROCESS_GS %rcx
 	movq	RIP(%rsp), %rcx
 	movq	RSP(%rsp), %rsp
 SYM_INNER_LABEL(xlibos_exit_end, SYM_L_GLOBAL)
@@ -175,7 +219,7 @@ SYM_CODE_END(xlibos_call)
 /* The same for calls that read or write all registers of their caller. */
 SYM_CODE_START_LOCAL(xlibos_call_all)
 	UNWIND_HINT_EMPTY
-	FRAME_OF_CALL .Lall_have_return_address
+	FRAME_OF_CALL .Lall_have_return_address xlibos_call_all_has_stack
 	PUSH_AND_CLEAR_REGS rax=$-ENOSYS
 	jmp	xlibos_do_syscall
 SYM_INNER_LABEL(xlibos_no_return_address, SYM_L_LOCAL)
@@ -220,6 +264,7 @@ SYM_INNER_LABEL(xlibos_trap_exit_start, SYM_L_GLOBAL)
 	testl	$XLIBOS_EXIT_WORK, TASK_TI_flags(%r11)
 	jnz	xlibos_trap_exit_work
 	LOAD_ARGUMENT_REGS
+	PROCESS_GS %rcx
 	movq	RIP(%rsp), %rcx
 	movq	EFLAGS(%rsp), %r11
 	pushq	%r11
@@ -245,6 +290,10 @@ SYM_CODE_END(xlibos_return_from_trap)
 SYM_CODE_START(xlibos_iret)
 	UNWIND_HINT_IRET_REGS
 	orb	$3, 1*8(%rsp)		/* the kernel's ring, too */
+#ifdef CONFIG_SMP
+	btq	$63, 3*8(%rsp)
+	jnc	xlibos_iret_to_process
+#endif
 	testb	$(X86_EFLAGS_IF >> 8), 2*8+1(%rsp)
 	jz	xlibos_iretq
 	movb	$0, EVENT_MASK
@@ -253,9 +302,27 @@ SYM_INNER_LABEL(xlibos_iret_start, SYM_L_GLOBAL)
 	jnz	xlibos_iret_pending
 SYM_INNER_LABEL(xlibos_iretq, SYM_L_GLOBAL)
 	iretq
+SYM_INNER_LABEL(xlibos_iret_end, SYM_L_GLOBAL)
+
+#ifdef CONFIG_SMP
+SYM_INNER_LABEL(xlibos_iret_to_process, SYM_L_LOCAL)
+	pushq	%rcx
+	movq	PER_CPU_VAR(xlibos_process_gs), %rcx
+	movb	$0, EVENT_MASK
+SYM_INNER_LABEL(xlibos_iret_process_start, SYM_L_GLOBAL)
+	testb	$0xff, EVENT_PENDING
+	jnz	xlibos_iret_process_pending
+	wrgsbase %rcx
+SYM_INNER_LABEL(xlibos_iret_has_gs, SYM_L_LOCAL)
+	popq	%rcx
+SYM_INNER_LABEL(xlibos_iretq_process, SYM_L_GLOBAL)
+	iretq
+SYM_INNER_LABEL(xlibos_iret_process_end, SYM_L_GLOBAL)
+	_ASM_EXTABLE(xlibos_iretq_process, xlibos_iretq_failed)
+#endif
+
 SYM_INNER_LABEL(xlibos_iretq_failed, SYM_L_LOCAL)
 	movb	$1, EVENT_MASK
-SYM_INNER_LABEL(xlibos_iret_end, SYM_L_GLOBAL)
 	/*
 	 * A process can make the instruction fail: by its own NT flag, which
 	 * a call keeps, or by a frame that it made. Try without the first.
@@ -264,6 +331,12 @@ SYM_INNER_LABEL(xlibos_iret_end, SYM_L_GLOBAL)
 	btrl	$X86_EFLAGS_NT_BIT, (%rsp)
 	jc	3f
 	popfq
+#ifdef CONFIG_SMP
+	/* As if the process had caused it where it is. */
+	pushq	%rcx
+	PROCESS_GS %rcx
+	popq	%rcx
+#endif
 	pushq	$0			/* error code */
 	jmp	asm_exc_general_protection
 3:	popfq
@@ -282,6 +355,19 @@ SYM_INNER_LABEL(xlibos_event_on_frame, SYM_L_LOCAL)
 	jmp	asm_exc_xen_hypervisor_callback
 SYM_CODE_END(xlibos_iret_pending)
 
+#ifdef CONFIG_SMP
+/* The same for a process, with %rcx on the stack, and GS not its own yet. */
+SYM_CODE_START_LOCAL(xlibos_iret_process_pending)
+	UNWIND_HINT_IRET_REGS offset=8
+	movb	$1, EVENT_MASK
+SYM_INNER_LABEL(xlibos_event_without_gs, SYM_L_LOCAL)
+	PROCESS_GS %rcx
+SYM_INNER_LABEL(xlibos_event_with_gs, SYM_L_LOCAL)
+	popq	%rcx
+	jmp	asm_exc_xen_hypervisor_callback
+SYM_CODE_END(xlibos_iret_process_pending)
+#endif
+
 /* An event, from the hypervisor: the frame is on the stack, events masked. */
 SYM_CODE_START(xlibos_upcall)
 	UNWIND_HINT_IRET_REGS
@@ -295,24 +381,96 @@ SYM_CODE_START(xlibos_upcall)
 	movq	3*8(%rsp), %rsp
 	jmp	xlibos_event_on_frame
 1:
-	cmpq	$xlibos_exit_start, (%rsp)
+#ifdef CONFIG_SMP
+	cmpq	$xlibos_iret_process_start, (%rsp)
 	jb	2f
-	cmpq	$xlibos_exit_end, (%rsp)
-	jae	2f
-	movq	$xlibos_exit_start, (%rsp)
+	cmpq	$xlibos_iretq_process, (%rsp)
+	ja	2f
+	je	3f
+	cmpq	$xlibos_iret_has_gs, (%rsp)
+	movq	3*8(%rsp), %rsp
+	UNWIND_HINT_IRET_REGS offset=8
+	jne	xlibos_event_without_gs
+	jmp	xlibos_event_with_gs
+3:
+	UNWIND_HINT_IRET_REGS
+	movq	3*8(%rsp), %rsp
+	jmp	asm_exc_xen_hypervisor_callback
 2:
+	cmpq	$xlibos_call_has_stack, (%rsp)
+	je	4f
+	cmpq	$xlibos_call_all_has_stack, (%rsp)
+	jne	5f
+4:
+	/* Its stack is in %r11: it is the process still, see xlibos_enter. */
+	movq	%r11, 3*8(%rsp)
+	orb	$3, 1*8(%rsp)
+	jmp	asm_exc_xen_hypervisor_callback
+5:
+#endif
+	cmpq	$xlibos_exit_start, (%rsp)
+	jb	6f
+	cmpq	$xlibos_exit_end, (%rsp)
+	jae	6f
+	movq	$xlibos_exit_start, (%rsp)
+	KERNEL_GS			/* %rcx is loaded again */
+6:
 	cmpq	$xlibos_trap_exit_start, (%rsp)
-	jb	3f
+	jb	7f
 	cmpq	$xlibos_trap_exit_end, (%rsp)
-	jae	3f
+	jae	7f
 	movq	$xlibos_trap_exit_start, (%rsp)
-	/* The flags may have been on the stack. %rcx is not loaded yet. */
+	KERNEL_GS
+	/* The flags may have been on the stack. */
 	movq	PER_CPU_VAR(cpu_current_top_of_stack), %rcx
 	subq	$(SS + 8), %rcx
 	movq	%rcx, 3*8(%rsp)
-3:
+7:
 	jmp	asm_exc_xen_hypervisor_callback
 SYM_CODE_END(xlibos_upcall)
+
+#ifdef CONFIG_SMP
+/*
+ * Called at the start of each exception and event, with all registers in the
+ * frame above the return address: from the process's GS to the kernel's. A process that was on
+ * its way into a system call is back at its start afterwards.
+ */
+SYM_CODE_START(xlibos_enter)
+	UNWIND_HINT_REGS offset=8
+	testb	$3, CS+8(%rsp)
+	jz	1f
+	CPU_BASE
+	rdgsbase %rdx
+	movq	%rdx, xlibos_process_gs(%rcx)
+.irp	way, xlibos_call, xlibos_call_all
+	cmpq	$\way, RIP+8(%rsp)
+	jb	2f
+	cmpq	$\way\()_has_stack, RIP+8(%rsp)
+	ja	2f
+	movq	$\way, RIP+8(%rsp)
+2:
+.endr
+	wrgsbase %rcx
+	RET
+1:
+	/* The kernel has its own GS already, but where iretq failed. */
+	cmpq	$xlibos_iretq_process, RIP+8(%rsp)
+	jne	3f
+	KERNEL_GS
+3:
+	RET
+SYM_CODE_END(xlibos_enter)
+
+/* The same for a system call that was bounced, which keeps %rcx and %r11. */
+SYM_CODE_START(xlibos_enter_syscall)
+	UNWIND_HINT_FUNC
+	CPU_BASE
+	rdgsbase %r11
+	movq	%r11, xlibos_process_gs(%rcx)
+	wrgsbase %rcx
+	RET
+SYM_CODE_END(xlibos_enter_syscall)
+#endif
 
 /*
  * Events were unmasked and some are pending: an upcall to oneself, as the

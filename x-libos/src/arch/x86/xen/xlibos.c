@@ -17,11 +17,13 @@
 
 #include <asm/cmdline.h>
 #include <asm/cpufeature.h>
+#include <asm/desc.h>
 #include <asm/elf.h>
 #include <asm/fixmap.h>
 #include <asm/hwcap2.h>
 #include <asm/processor.h>
 #include <asm/xen/hypercall.h>
+#include <asm/xen/interface.h>
 #include <asm/xen/xlibos.h>
 
 #include "../mm/mm_internal.h"
@@ -52,7 +54,10 @@ struct xmode_exit {
 extern const unsigned long xlibos_table[];
 extern const char xlibos_stubs[], xlibos_stubs_end[];
 
-bool xlibos_on __ro_after_init;
+/* Known from the first moment on, when the feature bit is not set yet. */
+static bool xlibos_on __ro_after_init;
+
+DEFINE_PER_CPU(unsigned long, xlibos_process_gs);
 
 static __init bool xlibos_is_offered(void)
 {
@@ -62,20 +67,56 @@ static __init bool xlibos_is_offered(void)
 	       query.version == XMODE_VERSION;
 }
 
-/* Called before anything is known of the page table. "xlibos=off" forbids. */
-void __init xlibos_init(const char *cmdline)
+/* With several processors GS is exchanged, which is done by rdgsbase only. */
+static __init bool xlibos_has_gs(const char *cmdline)
+{
+	u32 eax = 7, ebx, ecx = 0, edx;
+
+	if (!IS_ENABLED(CONFIG_SMP))
+		return true;
+	asm(XEN_CPUID : "+a" (eax), "=b" (ebx), "+c" (ecx), "=d" (edx));
+	return (ebx & BIT(X86_FEATURE_FSGSBASE % 32)) &&
+	       !cmdline_find_option_bool(cmdline, "nofsgsbase");
+}
+
+/* For the processor that calls it, whose data may have moved. */
+static bool xlibos_enable(void)
 {
 	struct xmode_enable enable = {
 		.version = XMODE_VERSION,
-		.kernel_sp = (u64)&cpu_current_top_of_stack,
+		.kernel_sp = (u64)raw_cpu_ptr(&cpu_current_top_of_stack),
 	};
+
+	return !_hypercall2(int, arch_7, XMODEOP_enable, &enable);
+}
+
+/* Called before anything is known of the page table. "xlibos=off" forbids. */
+void __init xlibos_init(const char *cmdline)
+{
 	char wish[4];
 
 	if (cmdline_find_option(cmdline, "xlibos", wish, sizeof(wish)) == 3 &&
 	    !strcmp(wish, "off"))
 		return;
-	xlibos_on = xlibos_is_offered() &&
-		    !_hypercall2(int, arch_7, XMODEOP_enable, &enable);
+	xlibos_on = xlibos_is_offered() && xlibos_has_gs(cmdline) &&
+		    xlibos_enable();
+}
+
+/*
+ * For each of several processors. Entries find its number as the vDSO does, in
+ * the limit of a segment, which only the boot processor of a PV guest has.
+ */
+void xlibos_init_cpu(void)
+{
+	int cpu = raw_smp_processor_id();
+	struct desc_struct number = GDT_ENTRY_INIT(0x40f5, 0, cpu);
+
+	if (!xlibos_on)
+		return;
+	write_gdt_entry(get_cpu_gdt_rw(cpu), GDT_ENTRY_CPUNODE, &number,
+			DESCTYPE_S);
+	if (!xlibos_enable())
+		BUG();
 }
 
 void __init xlibos_init_capabilities(void)

@@ -23,20 +23,46 @@
 #include <linux/types.h>
 
 #include <asm/cpufeature.h>
+#include <asm/fsgsbase.h>
+#include <asm/percpu.h>
 
 struct pt_regs;
 
 #ifdef CONFIG_XLIBOS
-
-/* Known from the first moment on, when the feature bit is not set yet. */
-extern bool xlibos_on;
 
 static __always_inline bool xlibos(void)
 {
 	return cpu_feature_enabled(X86_FEATURE_XLIBOS);
 }
 
+/* X-mode with one processor: page tables and GS are only its own. */
+static __always_inline bool xlibos_up(void)
+{
+	return !IS_ENABLED(CONFIG_SMP) && xlibos();
+}
+
+/*
+ * The process's GS base while the kernel runs: with one processor the kernel
+ * needs none of its own.
+ */
+DECLARE_PER_CPU(unsigned long, xlibos_process_gs);
+
+static __always_inline unsigned long xlibos_rdgsbase(void)
+{
+	return IS_ENABLED(CONFIG_SMP) ? raw_cpu_read(xlibos_process_gs) :
+					rdgsbase();
+}
+
+static __always_inline void xlibos_wrgsbase(unsigned long base)
+{
+	if (IS_ENABLED(CONFIG_SMP))
+		raw_cpu_write(xlibos_process_gs, base);
+	else
+		wrgsbase(base);
+}
+
 void xlibos_init(const char *cmdline);
+void xlibos_init_cpu(void);
 void xlibos_init_capabilities(void);
 void xlibos_map_table(void);
 void xlibos_rewind_syscall(struct pt_regs *regs);
@@ -44,14 +70,25 @@ bool xlibos_stepped_into_call(struct pt_regs *regs);
 
 #else /* !CONFIG_XLIBOS */
 
-#define xlibos_on	false
 
 static __always_inline bool xlibos(void)
 {
 	return false;
 }
 
+static __always_inline bool xlibos_up(void)
+{
+	return false;
+}
+
+static __always_inline unsigned long xlibos_rdgsbase(void)
+{
+	return 0;
+}
+
+static __always_inline void xlibos_wrgsbase(unsigned long base) { }
 static inline void xlibos_init(const char *cmdline) { }
+static inline void xlibos_init_cpu(void) { }
 static inline void xlibos_init_capabilities(void) { }
 static inline void xlibos_map_table(void) { }
 static inline void xlibos_rewind_syscall(struct pt_regs *regs) { }
