@@ -15,7 +15,7 @@ pub const HWCAP2_BIT: u64 = 1 << 31;
 pub const TABLE: usize = 0xffff_ffff_ff60_0000;
 
 /// System call numbers have so many slots, behind the one for any number.
-const NUMBERS: usize = 511;
+pub const NUMBERS: usize = 511;
 
 /// The table of system calls, which is there.
 #[derive(Clone, Copy, Debug)]

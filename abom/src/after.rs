@@ -1,0 +1,234 @@
+//! What the code after a site still reads of what a call would lose.
+//!
+//! A call loses the arithmetic flags and, but for entries that are jumped to, the eight bytes below the stack pointer.
+//! Every path after the site is followed until it has overwritten them, or has come to a call or a return: there the
+//! ABI says that they are dead. What cannot be followed counts as a reader.
+
+use arrayvec::ArrayVec;
+use iced_x86::{Instruction, Register};
+
+use crate::code::Code;
+use crate::effect::{self, Effect, Flags, Flow, Stack};
+
+/// So many instructions are read, over all paths.
+const INSTRUCTIONS: usize = 40;
+
+/// What is known about a thing that a call would lose.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Fate {
+    /// No path reads it.
+    Dead,
+    /// A path could not be followed to the end.
+    Unknown,
+    /// A path reads it.
+    Read,
+}
+
+/// What the code after a site reads.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct After {
+    /// Arithmetic flags from before the site.
+    pub flags: Fate,
+    /// The eight bytes below the stack pointer.
+    pub below: Fate,
+    /// Not dead: a path goes on to another system call without having used the stack, so it may be gone.
+    pub no_stack: Fate,
+}
+
+/// A path, and what it still has to be asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Path {
+    at: u64,
+    /// The stack pointer less that at the site, while it is known.
+    depth: Option<i64>,
+    flags: bool,
+    below: bool,
+    no_stack: bool,
+}
+
+/// Follows all paths from `from`, the address behind the site.
+#[must_use]
+pub fn scan(code: &Code<'_>, from: u64) -> After {
+    let mut after = After { flags: Fate::Dead, below: Fate::Dead, no_stack: Fate::Dead };
+    let mut paths: ArrayVec<Path, 8> = ArrayVec::new();
+    let mut done: ArrayVec<Path, INSTRUCTIONS> = ArrayVec::new();
+    paths.push(Path { at: from, depth: Some(0), flags: true, below: true, no_stack: true });
+    while let Some(mut path) = paths.pop() {
+        while path.flags || path.below || path.no_stack {
+            if done.contains(&path) {
+                break;
+            }
+            if done.try_push(path).is_err() {
+                after.give_up(&path);
+                return after;
+            }
+            let known = code.instruction(path.at).and_then(|i| effect::of(&i).map(|e| (i, e)));
+            let Some((i, e)) = known else {
+                after.give_up(&path);
+                break;
+            };
+            after.step(&mut path, &i, &e);
+            match e.flow {
+                Flow::Next | Flow::Call | Flow::Syscall => path.at = i.next_ip(),
+                Flow::Jump(to) => path.at = to,
+                Flow::Branch(to) => {
+                    if paths.try_push(Path { at: to, ..path }).is_err() {
+                        after.give_up(&path);
+                        return after;
+                    }
+                    path.at = i.next_ip();
+                }
+                Flow::Return => break,
+                Flow::Stop => {
+                    // Nothing says whether the stack was there.
+                    after.no_stack = after.no_stack.max(if path.no_stack { Fate::Unknown } else { Fate::Dead });
+                    break;
+                }
+                Flow::Unknown => {
+                    after.give_up(&path);
+                    break;
+                }
+            }
+        }
+    }
+    after
+}
+
+impl After {
+    /// What the path still asks is not known.
+    fn give_up(&mut self, path: &Path) {
+        let fate = |asked: bool| if asked { Fate::Unknown } else { Fate::Dead };
+        self.flags = self.flags.max(fate(path.flags));
+        self.below = self.below.max(fate(path.below));
+        self.no_stack = self.no_stack.max(fate(path.no_stack));
+    }
+
+    /// One instruction of a path.
+    fn step(&mut self, path: &mut Path, i: &Instruction, e: &Effect) {
+        if path.flags {
+            match e.flags {
+                Flags::Read => self.flags = Fate::Read,
+                Flags::Written => path.flags = false,
+                Flags::Kept => {}
+            }
+            path.flags &= e.flags == Flags::Kept && !matches!(e.flow, Flow::Call | Flow::Return);
+        }
+        if path.below {
+            self.memory(path, i, e);
+        }
+        if path.no_stack {
+            let uses = matches!(e.flow, Flow::Call | Flow::Return) || matches!(e.stack, Stack::Push(_) | Stack::Pop(_));
+            if uses || effect::has_memory(i) && i.memory_base() == Register::RSP && !e.address_only {
+                path.no_stack = false;
+            } else if e.flow == Flow::Syscall {
+                self.no_stack = Fate::Read;
+                path.no_stack = false;
+            }
+        }
+        path.depth = match e.stack {
+            Stack::Kept => path.depth,
+            Stack::Push(n) => path.depth.and_then(|d| d.checked_sub(n)),
+            Stack::Pop(n) | Stack::Moved(n) => path.depth.and_then(|d| d.checked_add(n)),
+            Stack::Set => None,
+        };
+    }
+
+    /// Whether the instruction reads the bytes below the site's stack pointer, or overwrites them.
+    fn memory(&mut self, path: &mut Path, i: &Instruction, e: &Effect) {
+        // The bytes are at -8 to 0, counted from the site's stack pointer.
+        let covers = |start: i64, size: i64| start <= -8 && start.saturating_add(size) >= 0;
+        let touches = |start: i64, size: i64| start < 0 && start.saturating_add(size) > -8;
+        match (e.stack, path.depth) {
+            (Stack::Push(n), Some(d)) if covers(d.saturating_sub(n), n) => path.below = false,
+            (Stack::Pop(n), Some(d)) if touches(d, n) => self.below = Fate::Read,
+            _ => {}
+        }
+        match e.flow {
+            Flow::Return => path.below = false,
+            // The called function's stack begins below; the bytes are the caller's own only if it has made them so.
+            Flow::Call if path.depth.is_none_or(|d| d >= 0) => path.below = false,
+            _ => {}
+        }
+        if !path.below || !effect::has_memory(i) {
+            return;
+        }
+        match (i.memory_base(), path.depth) {
+            (Register::RSP, Some(depth)) => {
+                let start = depth.saturating_add(i.memory_displacement64().cast_signed());
+                let size = effect::memory_size(i);
+                let indexed = i.memory_index() != Register::None;
+                if e.address_only || indexed {
+                    // An address below, or one that leads there, may be kept and read by later.
+                    self.below = self.below.max(if start < 0 { Fate::Read } else { Fate::Dead });
+                } else if e.store {
+                    path.below &= !size.is_some_and(|size| covers(start, size));
+                } else if touches(start, size.unwrap_or(i64::MAX)) {
+                    self.below = Fate::Read;
+                }
+            }
+            _ if effect::below_stack(i) && !e.store => self.below = Fate::Read,
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Fate::{Dead, Read, Unknown};
+
+    fn fates(bytes: &[u8]) -> (Fate, Fate, Fate) {
+        let after = scan(&Code::new(bytes, 0x1000), 0x1000);
+        (after.flags, after.below, after.no_stack)
+    }
+
+    #[test]
+    fn a_return_ends_all() {
+        assert_eq!(fates(&[0xc3]), (Dead, Dead, Dead));
+        // cmp rax,-4096; ja +1; ret; ret
+        assert_eq!(fates(&[0x48, 0x3d, 0x00, 0xf0, 0xff, 0xff, 0x77, 0x01, 0xc3, 0xc3]), (Dead, Dead, Dead));
+    }
+
+    #[test]
+    fn readers_are_found() {
+        // je +0; ret
+        assert_eq!(fates(&[0x74, 0x00, 0xc3]).0, Read);
+        // mov rax,[rsp-8]; ret
+        assert_eq!(fates(&[0x48, 0x8b, 0x44, 0x24, 0xf8, 0xc3]).1, Read);
+        // mov rax,[rsp-12]; ret: half of it
+        assert_eq!(fates(&[0x48, 0x8b, 0x44, 0x24, 0xf4, 0xc3]).1, Read);
+        // mov rax,[rsp-16]; ret: the bytes under it
+        assert_eq!(fates(&[0x48, 0x8b, 0x44, 0x24, 0xf0, 0xc3]).1, Dead);
+        // pop rdx; mov rax,[rsp-16]; ret: the same bytes from another place
+        assert_eq!(fates(&[0x5a, 0x48, 0x8b, 0x44, 0x24, 0xf0, 0xc3]).1, Read);
+        // sub rsp,8; pop rax; ret
+        assert_eq!(fates(&[0x48, 0x83, 0xec, 0x08, 0x58, 0xc3]).1, Read);
+        // lea rdi,[rsp-8]; ret
+        assert_eq!(fates(&[0x48, 0x8d, 0x7c, 0x24, 0xf8, 0xc3]).1, Read);
+        // mov eax,[rbp-4]; ret
+        assert_eq!(fates(&[0x8b, 0x45, 0xfc, 0xc3]).1, Read);
+    }
+
+    #[test]
+    fn overwritten_is_dead() {
+        // push rax; mov rax,[rsp]; add rsp,8; ret
+        assert_eq!(fates(&[0x50, 0x48, 0x8b, 0x04, 0x24, 0x48, 0x83, 0xc4, 0x08, 0xc3]), (Dead, Dead, Dead));
+        // mov [rsp-8],rax; mov rax,[rsp-8]; ret
+        assert_eq!(fates(&[0x48, 0x89, 0x44, 0x24, 0xf8, 0x48, 0x8b, 0x44, 0x24, 0xf8, 0xc3]).1, Dead);
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_unknown() {
+        assert_eq!(fates(&[]), (Unknown, Unknown, Unknown));
+        assert_eq!(fates(&[0xff, 0xe0]), (Unknown, Unknown, Unknown));
+        // An endless loop reads nothing.
+        assert_eq!(fates(&[0xeb, 0xfe]), (Dead, Dead, Dead));
+    }
+
+    #[test]
+    fn a_system_call_before_the_stack_is_used() {
+        // xor edi,edi; mov eax,60; syscall; hlt: the end of a thread that has unmapped its stack
+        assert_eq!(fates(&[0x31, 0xff, 0xb8, 0x3c, 0, 0, 0, 0x0f, 0x05, 0xf4]).2, Read);
+        assert_eq!(fates(&[0xf4]).2, Unknown);
+    }
+}

@@ -1,0 +1,122 @@
+//! Where the instructions before a site begin.
+//!
+//! x86 code cannot be read backwards: the bytes `b8 27 00 00 00` may be a load of eax, or the end of a longer
+//! instruction. Read from far enough ahead, though, wrong readings soon fall in with the right one. So every place
+//! ahead of the site is tried as a beginning, and what is an instruction's beginning in all readings that arrive at the
+//! site, those apart that had no room to fall in, counts as one. Where the whole function is known, nothing is guessed.
+
+use arrayvec::ArrayVec;
+use iced_x86::Instruction;
+
+use crate::code::Code;
+use crate::facts::Facts;
+
+/// So many bytes ahead of the site are looked at.
+const REACH: u32 = 40;
+/// A reading that begins so many bytes ahead of a place has fallen in with the right one there.
+const SETTLED: u32 = 12;
+/// Readings that must agree, at least.
+const READINGS: u32 = 3;
+/// The most instructions that are told.
+pub const MOST: usize = 8;
+
+/// The instructions before a site, the nearest first; only those that are certain.
+pub type Before = ArrayVec<Instruction, MOST>;
+
+/// The instructions before `site`.
+#[must_use]
+pub fn instructions(code: &Code<'_>, site: u64, facts: &Facts<'_>) -> Before {
+    match facts.starts {
+        Some(starts) => known(code, site, starts),
+        None => agreed(code, site),
+    }
+}
+
+fn known(code: &Code<'_>, site: u64, starts: &[u64]) -> Before {
+    let mut before = Before::new();
+    let Ok(index) = starts.binary_search(&site) else { return before };
+    let mut next = site;
+    for &start in starts.get(..index).unwrap_or(&[]).iter().rev().take(MOST) {
+        match code.instruction(start) {
+            Some(i) if i.next_ip() == next => before.push(i),
+            _ => break,
+        }
+        next = start;
+    }
+    before
+}
+
+fn agreed(code: &Code<'_>, site: u64) -> Before {
+    // Of the reading that begins `d` bytes ahead of the site and arrives there: bit `n` says that it has an instruction
+    // `n` bytes ahead. No bit at all: it does not arrive.
+    let mut readings = [0_u64; REACH as usize + 1];
+    for d in 1..=REACH {
+        let Some(i) = site.checked_sub(u64::from(d)).and_then(|at| code.instruction(at)) else { continue };
+        let rest = usize::try_from(u64::from(d).saturating_sub(i.len() as u64)).unwrap_or(0);
+        let arrives = i.len() as u64 == u64::from(d) || i.len() as u64 <= u64::from(d) && readings.get(rest).is_some_and(|&r| r != 0);
+        if arrives && let (Some(&tail), Some(reading)) = (readings.get(rest), readings.get(d as usize).map(|_| d)) {
+            let mask = tail | 1 << reading;
+            if let Some(slot) = readings.get_mut(d as usize) {
+                *slot = mask;
+            }
+        }
+    }
+    let mut before = Before::new();
+    let mut distance = 0_u32;
+    while before.len() < MOST {
+        let Some(start) = nearest(&readings, distance) else { break };
+        let Some(i) = site.checked_sub(u64::from(start)).and_then(|at| code.instruction(at)) else { break };
+        before.push(i);
+        distance = start;
+    }
+    before
+}
+
+/// The next beginning that is more than `distance` bytes ahead, if all settled readings agree on it.
+fn nearest(readings: &[u64], distance: u32) -> Option<u32> {
+    let all = || {
+        let settled = readings.iter().zip(0_u32..).filter(move |&(&r, d)| r != 0 && d >= distance.saturating_add(SETTLED));
+        settled.map(move |(&r, _)| r.checked_shr(distance.saturating_add(1)).unwrap_or(0).trailing_zeros())
+    };
+    let first = all().next()?;
+    let agree = u32::try_from(all().count()).unwrap_or(0) >= READINGS && all().all(|n| n == first);
+    let start = distance.checked_add(first)?.checked_add(1)?;
+    (agree && start <= REACH).then_some(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+    use crate::facts::{Inside, RedZone};
+
+    const BYTES: Facts<'static> = Facts { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, seen: None };
+
+    fn lengths(bytes: &[u8], facts: &Facts<'_>) -> Vec<usize> {
+        let code = Code::new(bytes, 0x1000);
+        instructions(&code, 0x1000 + bytes.len() as u64, facts).iter().map(Instruction::len).collect()
+    }
+
+    #[test]
+    fn the_end_of_a_longer_instruction_is_no_load_of_eax() {
+        // push rbp; mov rbp,rsp; sub rsp,16; mov rdi,rax; mov rsi,rdx; xor edx,edx; mov byte [rip+0x27b8],0
+        let bytes = [
+            0x55, 0x48, 0x89, 0xe5, 0x48, 0x83, 0xec, 0x10, 0x48, 0x89, 0xc7, 0x48, 0x89, 0xd6, 0x31, 0xd2, 0xc6, 0x05, 0xb8, 0x27, 0, 0, 0,
+        ];
+        assert!(matches!(lengths(&bytes, &BYTES).first(), None | Some(7)));
+    }
+
+    #[test]
+    fn nothing_is_told_without_bytes() {
+        assert!(lengths(&[], &BYTES).is_empty());
+        assert!(lengths(&[0xb8, 0x27, 0, 0, 0], &BYTES).is_empty());
+    }
+
+    #[test]
+    fn known_beginnings_are_taken() {
+        let facts = Facts { starts: Some(&[0x1000, 0x1005]), ..BYTES };
+        assert_eq!(lengths(&[0xb8, 0x27, 0, 0, 0], &facts), [5]);
+        let wrong = Facts { starts: Some(&[0x1001, 0x1005]), ..BYTES };
+        assert!(lengths(&[0xb8, 0x27, 0, 0, 0], &wrong).is_empty());
+    }
+}

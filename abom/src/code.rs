@@ -1,0 +1,103 @@
+//! Bytes of a program at their address, read one instruction at a time.
+
+use iced_x86::{Decoder, DecoderOptions, Instruction};
+
+/// The longest instruction there can be.
+pub const LONGEST: usize = 15;
+
+/// The instruction that all is about.
+pub const SYSCALL: [u8; 2] = [0x0f, 0x05];
+
+/// Bytes of a program and the address of the first.
+#[derive(Clone, Copy, Debug)]
+pub struct Code<'a> {
+    bytes: &'a [u8],
+    address: u64,
+}
+
+impl<'a> Code<'a> {
+    /// `bytes` as they are found at `address`. Those that the address space has no room for are left out.
+    #[must_use]
+    pub fn new(bytes: &'a [u8], address: u64) -> Self {
+        let room = usize::try_from(u64::MAX.wrapping_sub(address)).unwrap_or(usize::MAX);
+        Self { bytes: bytes.get(..bytes.len().min(room)).unwrap_or(&[]), address }
+    }
+
+    /// The address of the first byte.
+    #[must_use]
+    pub const fn start(&self) -> u64 {
+        self.address
+    }
+
+    /// The address behind the last byte.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.address.saturating_add(self.bytes.len() as u64)
+    }
+
+    /// All bytes from `address` on.
+    #[must_use]
+    pub fn from(&self, address: u64) -> Option<&'a [u8]> {
+        let offset = usize::try_from(address.checked_sub(self.address)?).ok()?;
+        self.bytes.get(offset..)
+    }
+
+    /// The `len` bytes at `address`, if all are there.
+    #[must_use]
+    pub fn bytes(&self, address: u64, len: usize) -> Option<&'a [u8]> {
+        self.from(address)?.get(..len)
+    }
+
+    /// The instruction at `address`, if there is a whole and valid one.
+    #[must_use]
+    pub fn instruction(&self, address: u64) -> Option<Instruction> {
+        let bytes = self.from(address)?;
+        let bytes = bytes.get(..bytes.len().min(LONGEST))?;
+        if bytes.is_empty() {
+            return None;
+        }
+        let instruction = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE).decode();
+        (!instruction.is_invalid()).then_some(instruction)
+    }
+
+    /// Whether a whole `syscall` instruction is at `address`.
+    #[must_use]
+    pub fn is_syscall(&self, address: u64) -> bool {
+        self.bytes(address, SYSCALL.len()) == Some(&SYSCALL)
+    }
+}
+
+/// Whether an instruction that begins with this byte is invalid, whatever follows, on every processor with 64-bit mode
+/// and on those announced: no prefix, no VEX, EVEX or REX2, no opcode.
+#[must_use]
+pub const fn faults(byte: u8) -> bool {
+    matches!(byte, 0x06 | 0x07 | 0x0e | 0x16 | 0x17 | 0x1e | 0x1f | 0x27 | 0x2f | 0x37 | 0x3f | 0x60 | 0x61 | 0x82 | 0xce | 0xd4 | 0xd6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_fault_do_so_with_anything_behind() {
+        for first in (0..=u8::MAX).filter(|&b| faults(b)) {
+            for second in 0..=u8::MAX {
+                for rest in [0x00, 0x24, 0x90, 0xff] {
+                    let mut bytes = [rest; LONGEST];
+                    bytes[0] = first;
+                    bytes[1] = second;
+                    assert!(Code::new(&bytes, 0).instruction(0).is_none(), "{bytes:x?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_address_space() {
+        let code = Code::new(&[0x0f, 0x05, 0x90], u64::MAX - 2);
+        assert!(code.is_syscall(u64::MAX - 2));
+        assert!(code.instruction(u64::MAX).is_none());
+        assert!(code.instruction(0).is_none());
+        assert!(Code::new(&[0x0f], 0).instruction(0).is_none());
+    }
+}

@@ -1,0 +1,78 @@
+//! What is known of a site besides the bytes around it.
+
+/// What is known of the code around a site.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// Where instructions begin, in order, for all of the function; none if only the bytes are known.
+    pub starts: Option<&'a [u64]>,
+    /// Who may jump to an instruction that would be overwritten.
+    pub inside: Inside<'a>,
+    /// What the function does below its stack pointer.
+    pub red_zone: RedZone,
+    /// What was seen when the site made a system call by the instruction.
+    pub seen: Option<Seen>,
+}
+
+impl Facts<'_> {
+    /// In the X-Kernel: bytes, and the registers of one system call.
+    #[must_use]
+    pub const fn trapped(seen: Seen) -> Self {
+        Self { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, seen: Some(seen) }
+    }
+}
+
+/// What happens to a thread that is, or comes, at an instruction that was overwritten and is not the first.
+#[derive(Clone, Copy, Debug)]
+pub enum Inside<'a> {
+    /// The X-Kernel catches the fault of an invalid opcode and goes by [`crate::Patch::fixup`]. Threads may be anywhere.
+    Caught,
+    /// Nobody catches anything, no thread runs, and nothing is jumped to but these addresses, in order.
+    Entered(&'a [u64]),
+    /// Nobody catches anything, and anything may be jumped to.
+    Unknown,
+}
+
+/// What is known of the bytes below a function's stack pointer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RedZone {
+    /// Nothing.
+    Unknown,
+    /// The function has no data there, at the site.
+    Unused,
+    /// It may have.
+    Used,
+}
+
+/// Registers of a system call that was made by the instruction.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Seen {
+    /// The number, as it was in rax.
+    pub rax: u64,
+    /// The stack pointer.
+    pub rsp: u64,
+    /// The arguments: rdi, rsi, rdx, r10, r8, r9.
+    pub arguments: [u64; 6],
+    /// The flags.
+    pub rflags: u64,
+}
+
+/// The direction flag.
+const DF: u64 = 1 << 10;
+
+/// How far below the stack pointer a leaf function may have data.
+pub const RED_ZONE: u64 = 128;
+
+impl Seen {
+    /// Whether an argument points below the stack pointer.
+    #[must_use]
+    pub fn points_below_stack(&self) -> bool {
+        let lowest = self.rsp.saturating_sub(RED_ZONE);
+        self.arguments.iter().any(|a| (lowest..self.rsp).contains(a))
+    }
+
+    /// Whether the direction flag is set.
+    #[must_use]
+    pub const fn backwards(&self) -> bool {
+        self.rflags & DF != 0
+    }
+}
