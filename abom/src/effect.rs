@@ -178,7 +178,7 @@ pub fn below_stack(i: &Instruction) -> bool {
 
 /// How many bytes the memory operand has, if that is known.
 #[must_use]
-pub const fn memory_size(i: &Instruction) -> Option<i64> {
+pub fn memory_size(i: &Instruction) -> Option<i64> {
     use MemorySize as S;
     Some(match i.memory_size() {
         S::UInt8 | S::Int8 => 1,

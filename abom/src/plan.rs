@@ -1,0 +1,270 @@
+//! From the bytes around a site to a patch, or the reason that there is none.
+//!
+//! What a call loses decides what a plan may be:
+//!
+//! - **Flags.** Every entry loses the arithmetic flags; a site whose flags are read later stays a trap.
+//! - **The red zone.** `call` writes eight bytes below the stack pointer. Where the function has, or may have, data
+//!   there, the plan is a stub: by the jump entry if the kernel has one, else over the red zone.
+//! - **The stack.** A thread that ends, or has unmapped the stack that it is on, has none that a call could use.
+//! - **The place to go on at.** A child that starts on another stack must not run the part of a stub that moves the
+//!   stack pointer back.
+//!
+//! And what the bytes are decides where the room is taken: see [`crate::stub`].
+
+use arrayvec::ArrayVec;
+use iced_x86::Instruction;
+
+use crate::after::{self, After, Fate};
+use crate::before::{self, Before};
+use crate::code::{Code, SYSCALL};
+use crate::effect;
+use crate::facts::{Facts, Inside, RedZone};
+use crate::moved;
+use crate::patch::{Fixup, Form, How, Inner, Patch};
+use crate::pattern::{Number, Pattern, sets_number};
+use crate::refusal::Refusal;
+use crate::stub::{MOST_MOVED, Reach, StubPlan, falls_through};
+use crate::table::{Table, displacement};
+
+/// `exit`: ends a thread, whose stack may be another's already.
+const EXIT: u32 = 60;
+/// Calls after which a stack may be gone that was there before: `mprotect`, `munmap`, `mremap`.
+const UNMAP: [u32; 3] = [10, 11, 25];
+/// Calls that come back with another stack pointer, or twice: `rt_sigreturn`, `clone`, `fork`, `vfork`, `clone3`.
+const OTHER_STACK: [u32; 5] = [15, 56, 57, 58, 435];
+
+/// How a site may be changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Ways {
+    /// The kernel's table.
+    pub table: Table,
+    /// How stubs are reached, if there can be any.
+    pub stubs: Option<Reach>,
+}
+
+/// What to do about a site.
+#[derive(Clone, Debug)]
+pub enum Plan<'a> {
+    /// A call at the site itself.
+    Call(Patch),
+    /// A jump to a stub that has still to be placed.
+    Stub(StubPlan<'a>),
+}
+
+impl Plan<'_> {
+    /// Shape and form.
+    #[must_use]
+    pub const fn how(&self) -> How {
+        match self {
+            Self::Call(patch) => patch.how(),
+            Self::Stub(stub) => stub.how(),
+        }
+    }
+}
+
+/// Plans what to do about the `syscall` instruction at `site`. `code` should have some 64 bytes on each side of it.
+///
+/// # Errors
+/// The reason why the site has to stay a trap.
+pub fn plan<'a>(code: &Code<'a>, site: u64, ways: &Ways, facts: &Facts<'_>) -> Result<Plan<'a>, Refusal> {
+    if !code.is_syscall(site) {
+        return Err(Refusal::NoSyscall);
+    }
+    let behind = site.checked_add(SYSCALL.len() as u64).ok_or(Refusal::NoSyscall)?;
+    if facts.seen.is_some_and(|s| s.backwards()) {
+        return Err(Refusal::DirectionFlag);
+    }
+    let before = before::instructions(code, site, facts);
+    let after = after::scan(code, behind);
+    match after.flags {
+        Fate::Dead => {}
+        Fate::Unknown => return Err(Refusal::AfterUnknown),
+        Fate::Read => return Err(Refusal::FlagsLive),
+    }
+    let site = Site { code: *code, at: site, behind, before, after, ways, facts };
+    let call = site.call();
+    if call.is_ok() || ways.stubs.is_none() {
+        return call;
+    }
+    // The stub's reason is the last word, but where there is no room for one.
+    site.stub().map_err(|refusal| match (refusal, &call) {
+        (Refusal::NoRoom, Err(Refusal::RedZoneLive | Refusal::StackMayBeGone)) => call.err().unwrap_or(refusal),
+        _ => refusal,
+    })
+}
+
+/// A site and what has been found out about it.
+struct Site<'a, 'w> {
+    code: Code<'a>,
+    at: u64,
+    behind: u64,
+    before: Before,
+    after: After,
+    ways: &'w Ways,
+    facts: &'w Facts<'w>,
+}
+
+impl<'a> Site<'a, '_> {
+    /// The plan for a call at the site.
+    fn call(&self) -> Result<Plan<'a>, Refusal> {
+        let nearest = self.before.first().ok_or(Refusal::NotAligned)?;
+        let Some(Number::Is(nr)) = sets_number(nearest) else { return Err(Refusal::NoRoom) };
+        if self.facts.seen.is_some_and(|s| s.rax != u64::from(nr)) {
+            return Err(Refusal::OtherNumber);
+        }
+        // Nine bytes are one instruction too, with prefixes that change nothing: CS, REX.W.
+        let prefix: &[u8] = match nearest.len() {
+            5 => &[],
+            7 => &[0x2e, 0x48],
+            _ => return Err(Refusal::NoRoom),
+        };
+        self.may_push(Some(nr))?;
+        let mut new: ArrayVec<u8, 9> = ArrayVec::new();
+        new.extend(prefix.iter().copied());
+        new.extend([0xff, 0x14, 0x25]);
+        new.extend(displacement(self.ways.table.slot(nr).unwrap_or(self.ways.table.any())).ok_or(Refusal::NoRoom)?);
+        if self.ways.table.slot(nr).is_none() {
+            // A number without a slot: nothing would load it.
+            return Err(Refusal::NoRoom);
+        }
+        let mut inner = Inner::new();
+        inner.push((u8::try_from(nearest.len()).unwrap_or(0), Fixup::Syscall { next: self.behind }));
+        let how = How { pattern: Pattern::of(&self.before), form: Form::Call };
+        let old = self.code.bytes(nearest.ip(), new.len()).ok_or(Refusal::NoSyscall)?;
+        let patch = Patch::new(nearest.ip(), old, &new, inner, how).ok_or(Refusal::NoRoom)?;
+        let safe = match self.facts.inside {
+            Inside::Caught => patch.is_caught(),
+            Inside::Entered(list) => list.binary_search(&self.at).is_err(),
+            Inside::Unknown => false,
+        };
+        if safe { Ok(Plan::Call(patch)) } else { Err(Refusal::Entered) }
+    }
+
+    /// Whether eight bytes may be written below the stack pointer before and after system call `nr`.
+    fn may_push(&self, nr: Option<u32>) -> Result<(), Refusal> {
+        self.has_stack(nr)?;
+        let unused = match self.facts.red_zone {
+            RedZone::Unused => true,
+            RedZone::Used => false,
+            RedZone::Unknown => {
+                let touched = self.before.iter().any(effect::below_stack);
+                !self.before.is_empty() && !touched && self.after.below == Fate::Dead
+            }
+        };
+        if unused && !self.facts.seen.is_some_and(|s| s.points_below_stack()) { Ok(()) } else { Err(Refusal::RedZoneLive) }
+    }
+
+    /// Whether there is a stack to push to, before and after system call `nr`.
+    fn has_stack(&self, nr: Option<u32>) -> Result<(), Refusal> {
+        let certain = match nr {
+            Some(EXIT) => false,
+            Some(nr) if !UNMAP.contains(&nr) => true,
+            _ => self.after.no_stack == Fate::Dead,
+        };
+        if certain { Ok(()) } else { Err(Refusal::StackMayBeGone) }
+    }
+
+    /// The plan for a stub: by the first room that does.
+    fn stub(&self) -> Result<Plan<'a>, Refusal> {
+        let reach = self.ways.stubs.ok_or(Refusal::NoRoom)?;
+        let mut refusal = Refusal::NoRoom;
+        // Instructions before the site alone leave it where it is. Instructions after it need no reading backwards.
+        let most = self.before.len().min(4);
+        let alone = (1..=most).map(|n| (n, false));
+        for (count, more) in alone.chain((0..=most).map(|n| (n, true))) {
+            match self.room(reach, count, more) {
+                Ok(plan) => return Ok(Plan::Stub(plan)),
+                Err(r) => refusal = worse(refusal, r),
+            }
+        }
+        if refusal == Refusal::NoRoom && self.before.is_empty() {
+            refusal = Refusal::NotAligned;
+        }
+        Err(refusal)
+    }
+
+    /// The plan with `count` instructions from before the site and, if `more`, as many from behind as are needed.
+    fn room(&self, reach: Reach, count: usize, more: bool) -> Result<StubPlan<'a>, Refusal> {
+        let mut before: ArrayVec<Instruction, MOST_MOVED> = ArrayVec::new();
+        for i in self.before.iter().take(count).rev() {
+            if !moved::movable(i) || !falls_through(i) {
+                return Err(Refusal::NoRoom);
+            }
+            before.push(*i);
+        }
+        let ahead = before.iter().map(Instruction::len).fold(0, usize::saturating_add);
+        if more == (ahead >= reach.len()) {
+            return Err(Refusal::NoRoom);
+        }
+        let after = if more { self.behind(reach.len().saturating_sub(ahead).saturating_sub(SYSCALL.len()))? } else { ArrayVec::new() };
+        let number = before.iter().rev().find_map(sets_number);
+        let nr = match number {
+            Some(Number::Is(nr)) => Some(nr),
+            _ => None,
+        };
+        if let (Some(nr), Some(seen)) = (nr, self.facts.seen)
+            && seen.rax != u64::from(nr)
+        {
+            return Err(Refusal::OtherNumber);
+        }
+        let (form, slot) = self.form(nr)?;
+        let how = How { pattern: Pattern::of(&self.before), form };
+        let caught = matches!(self.facts.inside, Inside::Caught);
+        let plan = StubPlan { code: self.code, before, after, site: self.at, reach, slot, how, caught };
+        // One byte has no fault to offer: where a jump of seven has its own opcode.
+        let lost = |at: usize| reach == Reach::Slot && at < 3;
+        let entered = plan.inner_offsets().any(|at| match self.facts.inside {
+            Inside::Caught => lost(at),
+            Inside::Entered(list) => list.binary_search(&plan.address().wrapping_add(at as u64)).is_ok(),
+            Inside::Unknown => true,
+        });
+        if entered { Err(Refusal::Entered) } else { Ok(plan) }
+    }
+
+    /// Instructions behind the site, `len` bytes at least.
+    fn behind(&self, len: usize) -> Result<ArrayVec<Instruction, MOST_MOVED>, Refusal> {
+        let mut list: ArrayVec<Instruction, MOST_MOVED> = ArrayVec::new();
+        let (mut at, mut have) = (self.behind, 0_usize);
+        while have < len {
+            let i = self.code.instruction(at).ok_or(Refusal::NoRoom)?;
+            // Behind a return or a jump nothing but padding is taken: what else is there is jumped to.
+            let reached = list.last().is_none_or(falls_through) || is_padding(&i);
+            let known = self.facts.starts.is_none_or(|s| s.binary_search(&at).is_ok()) || is_padding(&i);
+            if !reached || !known || !moved::movable(&i) {
+                return Err(Refusal::NoRoom);
+            }
+            list.try_push(i).map_err(|_| Refusal::NoRoom)?;
+            have = have.saturating_add(i.len());
+            at = i.next_ip();
+        }
+        Ok(list)
+    }
+
+    /// The way into the kernel, and the slot.
+    fn form(&self, nr: Option<u32>) -> Result<(Form, u64), Refusal> {
+        let table = &self.ways.table;
+        if let Some(slot) = table.jump() {
+            return Ok((Form::StubJump, slot));
+        }
+        let slot = nr.and_then(|nr| table.slot(nr)).unwrap_or(table.any());
+        match self.may_push(nr) {
+            Ok(()) => Ok((Form::StubCall, slot)),
+            Err(Refusal::RedZoneLive) => match nr {
+                Some(nr) if !OTHER_STACK.contains(&nr) => Ok((Form::StubSkip, slot)),
+                _ => Err(Refusal::NewStack),
+            },
+            Err(other) => Err(other),
+        }
+    }
+}
+
+/// Whether the instruction is what compilers fill gaps with.
+fn is_padding(i: &Instruction) -> bool {
+    use iced_x86::Mnemonic;
+    matches!(i.mnemonic(), Mnemonic::Nop | Mnemonic::Int3)
+}
+
+/// Of two reasons the one that says more.
+fn worse(a: Refusal, b: Refusal) -> Refusal {
+    if a == Refusal::NoRoom { b } else { a }
+}

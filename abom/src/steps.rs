@@ -1,0 +1,1 @@
+//! How a patch is written while other processors may execute the bytes.
