@@ -11,7 +11,7 @@ use crate::code::Code;
 use crate::effect::{self, Effect, Flags, Flow, Stack};
 
 /// So many instructions are read, over all paths.
-const INSTRUCTIONS: usize = 40;
+const INSTRUCTIONS: usize = 64;
 
 /// What is known about a thing that a call would lose.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -31,8 +31,8 @@ pub struct After {
     pub flags: Fate,
     /// The eight bytes below the stack pointer.
     pub below: Fate,
-    /// Not dead: a path goes on to another system call without having used the stack, so it may be gone.
-    pub no_stack: Fate,
+    /// Whether a path goes on to use the stack: so it is not gone.
+    pub stack: bool,
 }
 
 /// A path, and what it still has to be asked.
@@ -43,18 +43,17 @@ struct Path {
     depth: Option<i64>,
     flags: bool,
     below: bool,
-    no_stack: bool,
 }
 
 /// Follows all paths from `from`, the address behind the site.
 #[must_use]
 pub fn scan(code: &Code<'_>, from: u64) -> After {
-    let mut after = After { flags: Fate::Dead, below: Fate::Dead, no_stack: Fate::Dead };
+    let mut after = After { flags: Fate::Dead, below: Fate::Dead, stack: false };
     let mut paths: ArrayVec<Path, 8> = ArrayVec::new();
     let mut done: ArrayVec<Path, INSTRUCTIONS> = ArrayVec::new();
-    paths.push(Path { at: from, depth: Some(0), flags: true, below: true, no_stack: true });
+    paths.push(Path { at: from, depth: Some(0), flags: true, below: true });
     while let Some(mut path) = paths.pop() {
-        while path.flags || path.below || path.no_stack {
+        while path.flags || path.below || !after.stack {
             if done.contains(&path) {
                 break;
             }
@@ -78,12 +77,7 @@ pub fn scan(code: &Code<'_>, from: u64) -> After {
                     }
                     path.at = i.next_ip();
                 }
-                Flow::Return => break,
-                Flow::Stop => {
-                    // Nothing says whether the stack was there.
-                    after.no_stack = after.no_stack.max(if path.no_stack { Fate::Unknown } else { Fate::Dead });
-                    break;
-                }
+                Flow::Return | Flow::Stop => break,
                 Flow::Unknown => {
                     after.give_up(&path);
                     break;
@@ -100,7 +94,6 @@ impl After {
         let fate = |asked: bool| if asked { Fate::Unknown } else { Fate::Dead };
         self.flags = self.flags.max(fate(path.flags));
         self.below = self.below.max(fate(path.below));
-        self.no_stack = self.no_stack.max(fate(path.no_stack));
     }
 
     /// One instruction of a path.
@@ -116,15 +109,8 @@ impl After {
         if path.below {
             self.memory(path, i, e);
         }
-        if path.no_stack {
-            let uses = matches!(e.flow, Flow::Call | Flow::Return) || matches!(e.stack, Stack::Push(_) | Stack::Pop(_));
-            if uses || effect::has_memory(i) && i.memory_base() == Register::RSP && !e.address_only {
-                path.no_stack = false;
-            } else if e.flow == Flow::Syscall {
-                self.no_stack = Fate::Read;
-                path.no_stack = false;
-            }
-        }
+        let flows = matches!(e.flow, Flow::Call | Flow::Return) || matches!(e.stack, Stack::Push(_) | Stack::Pop(_));
+        self.stack |= flows || effect::has_memory(i) && i.memory_base() == Register::RSP && !e.address_only;
         path.depth = match e.stack {
             Stack::Kept => path.depth,
             Stack::Push(n) => path.depth.and_then(|d| d.checked_sub(n)),
@@ -177,16 +163,16 @@ mod tests {
     use super::*;
     use Fate::{Dead, Read, Unknown};
 
-    fn fates(bytes: &[u8]) -> (Fate, Fate, Fate) {
+    fn fates(bytes: &[u8]) -> (Fate, Fate, bool) {
         let after = scan(&Code::new(bytes, 0x1000), 0x1000);
-        (after.flags, after.below, after.no_stack)
+        (after.flags, after.below, after.stack)
     }
 
     #[test]
     fn a_return_ends_all() {
-        assert_eq!(fates(&[0xc3]), (Dead, Dead, Dead));
+        assert_eq!(fates(&[0xc3]), (Dead, Dead, true));
         // cmp rax,-4096; ja +1; ret; ret
-        assert_eq!(fates(&[0x48, 0x3d, 0x00, 0xf0, 0xff, 0xff, 0x77, 0x01, 0xc3, 0xc3]), (Dead, Dead, Dead));
+        assert_eq!(fates(&[0x48, 0x3d, 0x00, 0xf0, 0xff, 0xff, 0x77, 0x01, 0xc3, 0xc3]), (Dead, Dead, true));
     }
 
     #[test]
@@ -212,23 +198,24 @@ mod tests {
     #[test]
     fn overwritten_is_dead() {
         // push rax; mov rax,[rsp]; add rsp,8; ret
-        assert_eq!(fates(&[0x50, 0x48, 0x8b, 0x04, 0x24, 0x48, 0x83, 0xc4, 0x08, 0xc3]), (Dead, Dead, Dead));
+        assert_eq!(fates(&[0x50, 0x48, 0x8b, 0x04, 0x24, 0x48, 0x83, 0xc4, 0x08, 0xc3]), (Dead, Dead, true));
         // mov [rsp-8],rax; mov rax,[rsp-8]; ret
         assert_eq!(fates(&[0x48, 0x89, 0x44, 0x24, 0xf8, 0x48, 0x8b, 0x44, 0x24, 0xf8, 0xc3]).1, Dead);
     }
 
     #[test]
     fn what_cannot_be_followed_is_unknown() {
-        assert_eq!(fates(&[]), (Unknown, Unknown, Unknown));
-        assert_eq!(fates(&[0xff, 0xe0]), (Unknown, Unknown, Unknown));
+        assert_eq!(fates(&[]), (Unknown, Unknown, false));
+        assert_eq!(fates(&[0xff, 0xe0]), (Unknown, Unknown, false));
         // An endless loop reads nothing.
-        assert_eq!(fates(&[0xeb, 0xfe]), (Dead, Dead, Dead));
+        assert_eq!(fates(&[0xeb, 0xfe]), (Dead, Dead, false));
     }
 
     #[test]
-    fn a_system_call_before_the_stack_is_used() {
+    fn code_that_needs_no_stack() {
         // xor edi,edi; mov eax,60; syscall; hlt: the end of a thread that has unmapped its stack
-        assert_eq!(fates(&[0x31, 0xff, 0xb8, 0x3c, 0, 0, 0, 0x0f, 0x05, 0xf4]).2, Read);
-        assert_eq!(fates(&[0xf4]).2, Unknown);
+        assert!(!fates(&[0x31, 0xff, 0xb8, 0x3c, 0, 0, 0, 0x0f, 0x05, 0xf4]).2);
+        // test eax,eax; je -4; ret: a loop that ends
+        assert!(fates(&[0x85, 0xc0, 0x74, 0xfc, 0xc3]).2);
     }
 }

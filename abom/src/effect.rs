@@ -94,14 +94,15 @@ fn flags_and_flow(i: &Instruction) -> Option<(Flags, Flow)> {
         M::Mov | M::Lea | M::Movzx | M::Movsx | M::Movsxd | M::Push | M::Pop | M::Nop | M::Endbr64 | M::Leave | M::Xchg | M::Bswap | M::Not
         | M::Cdqe | M::Cwde | M::Cdq | M::Cqo | M::Pause | M::Movaps | M::Movups | M::Movapd | M::Movupd | M::Movdqa | M::Movdqu | M::Movq
         | M::Movd | M::Movss | M::Movsd | M::Movhps | M::Movlps | M::Pxor | M::Xorps | M::Punpcklqdq | M::Punpcklbw | M::Pshufd
-        | M::Inc | M::Dec | M::Bt | M::Shl | M::Shr | M::Sar => {
+        | M::Inc | M::Dec | M::Bt | M::Bts | M::Btr | M::Bsf | M::Bsr | M::Shl | M::Shr | M::Sar | M::Rol | M::Ror | M::Imul | M::Mul
+        | M::Div | M::Idiv | M::Mfence | M::Lfence | M::Sfence => {
             // MOVSD and MOVQ are also string and MMX instructions; those have no such operands.
             if i.has_rep_prefix() || i.has_repne_prefix() || is_string(i) {
                 return None;
             }
             (Flags::Kept, Flow::Next)
         }
-        M::Cmp | M::Test | M::Add | M::Sub | M::And | M::Or | M::Xor | M::Neg => (Flags::Written, Flow::Next),
+        M::Cmp | M::Test | M::Add | M::Sub | M::And | M::Or | M::Xor | M::Neg | M::Xadd | M::Cmpxchg => (Flags::Written, Flow::Next),
         M::Adc | M::Sbb | M::Cmova | M::Cmovae | M::Cmovb | M::Cmovbe | M::Cmove | M::Cmovg | M::Cmovge | M::Cmovl | M::Cmovle | M::Cmovne
         | M::Cmovno | M::Cmovnp | M::Cmovns | M::Cmovo | M::Cmovp | M::Cmovs | M::Seta | M::Setae | M::Setb | M::Setbe | M::Sete | M::Setg
         | M::Setge | M::Setl | M::Setle | M::Setne | M::Setno | M::Setnp | M::Setns | M::Seto | M::Setp | M::Sets => (Flags::Read, Flow::Next),

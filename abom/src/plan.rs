@@ -17,7 +17,7 @@ use iced_x86::Instruction;
 use crate::after::{self, After, Fate};
 use crate::before::{self, Before};
 use crate::code::{Code, SYSCALL};
-use crate::effect;
+use crate::effect::{self, Flow, Stack};
 use crate::facts::{Facts, Inside, RedZone};
 use crate::moved;
 use crate::patch::{Fixup, Form, How, Inner, Patch};
@@ -157,9 +157,9 @@ impl<'a> Site<'a, '_> {
     /// Whether there is a stack to push to, before and after system call `nr`.
     fn has_stack(&self, nr: Option<u32>) -> Result<(), Refusal> {
         let certain = match nr {
-            Some(EXIT) => false,
+            Some(EXIT) => self.has_used_stack(),
             Some(nr) if !UNMAP.contains(&nr) => true,
-            _ => self.after.no_stack == Fate::Dead,
+            _ => self.after.stack,
         };
         if certain { Ok(()) } else { Err(Refusal::StackMayBeGone) }
     }
@@ -197,11 +197,7 @@ impl<'a> Site<'a, '_> {
             return Err(Refusal::NoRoom);
         }
         let after = if more { self.behind(reach.len().saturating_sub(ahead).saturating_sub(SYSCALL.len()))? } else { ArrayVec::new() };
-        let number = before.iter().rev().find_map(sets_number);
-        let nr = match number {
-            Some(Number::Is(nr)) => Some(nr),
-            _ => None,
-        };
+        let nr = self.number(before.len());
         if let (Some(nr), Some(seen)) = (nr, self.facts.seen)
             && seen.rax != u64::from(nr)
         {
@@ -238,6 +234,42 @@ impl<'a> Site<'a, '_> {
             at = i.next_ip();
         }
         Ok(list)
+    }
+
+    /// The number, if it is certain: loaded by one of the `moved` instructions, or by one before them that nothing can
+    /// come in behind of.
+    fn number(&self, moved: usize) -> Option<u32> {
+        let mut at = self.at;
+        for (count, i) in (0_usize..).zip(&self.before) {
+            if count >= moved && !self.is_only_passed(at) || !falls_through(i) {
+                return None;
+            }
+            match sets_number(i) {
+                Some(Number::Is(nr)) => return Some(nr),
+                Some(_) => return None,
+                None => at = i.ip(),
+            }
+        }
+        None
+    }
+
+    /// Whether an instruction is known to be reached from the one before it only.
+    fn is_only_passed(&self, at: u64) -> bool {
+        matches!(self.facts.inside, Inside::Entered(list) if list.binary_search(&at).is_err())
+    }
+
+    /// Whether the thread has just used the stack, and has only changed registers since.
+    fn has_used_stack(&self) -> bool {
+        let mut at = self.at;
+        for i in &self.before {
+            let Some(effect) = effect::of(i).filter(|_| self.is_only_passed(at)) else { return false };
+            let uses = matches!(effect.stack, Stack::Push(_) | Stack::Pop(_)) || effect.flow == Flow::Call;
+            if uses || effect.flow != Flow::Next || effect.stack != Stack::Kept || effect::has_memory(i) {
+                return uses;
+            }
+            at = i.ip();
+        }
+        false
     }
 
     /// The way into the kernel, and the slot.

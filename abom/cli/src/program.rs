@@ -1,0 +1,215 @@
+//! All of a program's code, disassembled by function: where instructions begin and what may be jumped to.
+//!
+//! Direct jumps and calls say where they go. An indirect one goes to an address that is in a word of data, in a
+//! relocation, in a table of 32-bit offsets as compilers make for `switch`, in a table of landing pads, or is taken by a
+//! `lea`. All of these count, whoever uses them. Code outside of functions is read, too, but nothing is believed of it
+//! but that it may jump.
+
+use abom::facts::{Facts, Inside, RedZone};
+use abom::{Code, Refusal};
+use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+
+use crate::elf::{Area, Elf, Extent};
+use crate::redzone;
+use crate::unwind::{self, Unwound};
+
+/// The most entries of a table of offsets that are looked at.
+const TABLE: usize = 4096;
+
+/// A function and its instructions.
+#[derive(Debug)]
+pub struct Function {
+    /// Where it is.
+    pub extent: Extent,
+    /// Where its instructions begin.
+    pub starts: Vec<u64>,
+    /// What it does below its stack pointer.
+    pub red_zone: RedZone,
+    /// Whether all of it is instructions.
+    pub whole: bool,
+    /// Whether something says that it is a function: a symbol, an unwind table.
+    pub named: bool,
+}
+
+/// A program's code.
+#[derive(Debug)]
+pub struct Program<'a> {
+    /// Its parts.
+    pub elf: Elf<'a>,
+    /// Its functions, in order; none overlaps the next.
+    pub functions: Vec<Function>,
+    /// What may be jumped to, in order.
+    pub entered: Vec<u64>,
+    /// The `syscall` instructions, in order.
+    pub sites: Vec<u64>,
+}
+
+impl<'a> Program<'a> {
+    /// Disassembles a program.
+    pub fn new(elf: Elf<'a>) -> Self {
+        let unwound = unwind::functions(&elf);
+        let extents = extents(&elf, &unwound);
+        let mut program = Self { elf, functions: Vec::new(), entered: Vec::new(), sites: Vec::new() };
+        for area in program.elf.code.clone() {
+            let mut at = area.address;
+            for extent in extents.iter().filter(|e| area.has(e.start) && e.end <= area.end()) {
+                program.gap(&area, at, extent.start);
+                program.function(&area, *extent);
+                at = at.max(extent.end);
+            }
+            program.gap(&area, at, area.end());
+        }
+        program.landing_pads(&unwound);
+        program.data();
+        program.entered.extend(extents.iter().map(|e| e.start));
+        program.entered.push(program.elf.header.e_entry.get(crate::elf::LE));
+        program.entered.sort_unstable();
+        program.entered.dedup();
+        program.sites.sort_unstable();
+        program.sites.dedup();
+        program
+    }
+
+    fn function(&mut self, area: &Area<'_>, extent: Extent) {
+        let Some(code) = slice(area, extent.start, extent.end) else { return };
+        let list: Vec<Instruction> = Decoder::with_ip(64, code, extent.start, DecoderOptions::NONE).iter().collect();
+        let whole = list.iter().all(|i| !i.is_invalid());
+        for i in &list {
+            self.instruction(i);
+        }
+        let red_zone = if whole { redzone::of(&list) } else { RedZone::Unknown };
+        let starts = list.iter().map(Instruction::ip).collect();
+        self.functions.push(Function { extent, starts, red_zone, whole, named: true });
+    }
+
+    /// Code that no function is known to have: read from its beginning, and from anew behind what is none. It is between
+    /// functions, so its beginning is one of an instruction; who jumps into it is not known.
+    fn gap(&mut self, area: &Area<'_>, start: u64, end: u64) {
+        if start < end {
+            self.function(area, Extent { start, end });
+            if let Some(function) = self.functions.last_mut() {
+                function.named = false;
+                function.red_zone = RedZone::Unknown;
+            }
+        }
+    }
+
+    fn instruction(&mut self, i: &Instruction) {
+        if i.is_invalid() {
+            return;
+        }
+        if i.mnemonic() == Mnemonic::Syscall {
+            self.sites.push(i.ip());
+        }
+        if i.op_count() > 0 && i.op0_kind() == OpKind::NearBranch64 {
+            self.entered.push(i.near_branch64());
+        }
+        if i.mnemonic() == Mnemonic::Lea && i.memory_base() == Register::RIP {
+            let target = i.memory_displacement64();
+            if self.is_code(target) {
+                self.entered.push(target);
+            } else {
+                self.table(target);
+            }
+        }
+    }
+
+    fn is_code(&self, address: u64) -> bool {
+        self.elf.code.iter().any(|a| a.has(address))
+    }
+
+    /// What may be a table of offsets from its own address.
+    fn table(&mut self, address: u64) {
+        let Some(area) = self.elf.other.iter().find(|a| a.has(address)) else { return };
+        let Some(bytes) = slice(area, address, area.end()) else { return };
+        for entry in bytes.chunks_exact(4).take(TABLE) {
+            let offset = entry.try_into().map_or(0, i32::from_le_bytes);
+            let target = address.wrapping_add_signed(i64::from(offset));
+            if !self.is_code(target) {
+                break;
+            }
+            self.entered.push(target);
+        }
+    }
+
+    fn landing_pads(&mut self, unwound: &[Unwound]) {
+        for function in unwound {
+            match unwind::landing_pads(&self.elf, function) {
+                Some(pads) => self.entered.extend(pads),
+                None => {
+                    for f in self.functions.iter_mut().filter(|f| f.extent.start == function.extent.start) {
+                        f.whole = false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Words of data that are addresses of code.
+    fn data(&mut self) {
+        let mut found = Vec::new();
+        for area in &self.elf.other {
+            let skip = usize::try_from(area.address.wrapping_neg() % 8).unwrap_or(0);
+            for word in area.bytes.get(skip..).unwrap_or(&[]).chunks_exact(8) {
+                found.push(word.try_into().map_or(0, u64::from_le_bytes));
+            }
+        }
+        found.extend(&self.elf.pointers);
+        found.retain(|&address| self.is_code(address));
+        self.entered.extend(found);
+    }
+
+    /// The function that an address is in.
+    pub fn function_of(&self, address: u64) -> Option<&Function> {
+        let next = self.functions.partition_point(|f| f.extent.start <= address);
+        let function = self.functions.get(next.checked_sub(1)?)?;
+        (address < function.extent.end).then_some(function)
+    }
+
+    /// The bytes around a site, and what is known of it.
+    ///
+    /// # Errors
+    /// The instruction is in the middle of another.
+    pub fn around(&self, site: u64) -> Result<(Code<'a>, Facts<'_>), Refusal> {
+        let area = self.elf.code.iter().find(|a| a.has(site)).ok_or(Refusal::NoSyscall)?;
+        let code = Code::new(area.bytes, area.address);
+        let unknown = Facts { starts: None, inside: Inside::Unknown, red_zone: RedZone::Unknown, seen: None };
+        let Some(function) = self.function_of(site).filter(|f| f.whole) else { return Ok((code, unknown)) };
+        if function.starts.binary_search(&site).is_err() {
+            return Err(Refusal::NoSyscall);
+        }
+        let known = Facts {
+            starts: Some(&function.starts),
+            inside: if function.named { Inside::Entered(&self.entered) } else { Inside::Unknown },
+            red_zone: function.red_zone,
+            seen: None,
+        };
+        Ok((code, known))
+    }
+}
+
+/// Where functions are, by symbols and unwind tables: in order, each cut off where the next begins.
+fn extents(elf: &Elf<'_>, unwound: &[Unwound]) -> Vec<Extent> {
+    let mut all: Vec<Extent> = unwound.iter().map(|u| u.extent).chain(elf.symbols.iter().copied()).filter(|e| e.end > e.start).collect();
+    all.sort_unstable();
+    // Of several that begin together, the longest: the rest of it is not another's.
+    all.dedup_by(|later, earlier| {
+        let same = later.start == earlier.start;
+        if same {
+            earlier.end = earlier.end.max(later.end);
+        }
+        same
+    });
+    let next: Vec<u64> = all.iter().skip(1).map(|e| e.start).chain([u64::MAX]).collect();
+    for (extent, next) in all.iter_mut().zip(next) {
+        extent.end = extent.end.min(next);
+    }
+    all
+}
+
+/// The bytes of an area from `start` to `end`.
+fn slice<'a>(area: &Area<'a>, start: u64, end: u64) -> Option<&'a [u8]> {
+    let from = usize::try_from(start.checked_sub(area.address)?).ok()?;
+    let to = usize::try_from(end.checked_sub(area.address)?).ok()?;
+    area.bytes.get(from..to.min(area.bytes.len()))
+}
