@@ -9,6 +9,7 @@ use arrayvec::ArrayVec;
 use iced_x86::Instruction;
 
 use crate::code::Code;
+use crate::effect::falls_through;
 use crate::facts::Facts;
 
 /// So many bytes ahead of the site are looked at.
@@ -20,7 +21,7 @@ const READINGS: u32 = 3;
 /// The most instructions that are told.
 pub const MOST: usize = 8;
 
-/// The instructions before a site, the nearest first; only those that are certain.
+/// The instructions before a site, the nearest first: those that are certain, and lead to it.
 pub type Before = ArrayVec<Instruction, MOST>;
 
 /// The instructions before `site`.
@@ -38,7 +39,7 @@ fn known(code: &Code<'_>, site: u64, starts: &[u64]) -> Before {
     let mut next = site;
     for &start in starts.get(..index).unwrap_or(&[]).iter().rev().take(MOST) {
         match code.instruction(start) {
-            Some(i) if i.next_ip() == next => before.push(i),
+            Some(i) if i.next_ip() == next && falls_through(&i) => before.push(i),
             _ => break,
         }
         next = start;
@@ -66,6 +67,9 @@ fn agreed(code: &Code<'_>, site: u64) -> Before {
     while before.len() < MOST {
         let Some(start) = nearest(&readings, distance) else { break };
         let Some(i) = site.checked_sub(u64::from(start)).and_then(|at| code.instruction(at)) else { break };
+        if !falls_through(&i) {
+            break;
+        }
         before.push(i);
         distance = start;
     }

@@ -31,6 +31,7 @@ pub mod stub;
 pub mod table;
 
 pub use code::Code;
+pub use effect::falls_through;
 pub use facts::{Facts, Inside, RedZone, Seen};
 pub use patch::{Fixup, Form, How, Patch};
 pub use pattern::Pattern;

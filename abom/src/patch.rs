@@ -121,9 +121,14 @@ impl Patch {
     }
 
     /// What to do with a thread that has met an invalid opcode at `rip`. None: the fault has nothing to do with the patch.
+    ///
+    /// At the address itself it has met the one that is there while the patch is written: it tries again.
     #[must_use]
     pub fn fixup(&self, rip: u64) -> Option<Fixup> {
         let offset = rip.checked_sub(self.address)?;
+        if offset == 0 {
+            return Some(Fixup::At(self.address));
+        }
         self.inner.iter().find(|(inner, _)| u64::from(*inner) == offset).map(|&(_, fixup)| fixup)
     }
 }

@@ -17,13 +17,13 @@ use iced_x86::Instruction;
 use crate::after::{self, After, Fate};
 use crate::before::{self, Before};
 use crate::code::{Code, SYSCALL};
-use crate::effect::{self, Flow, Stack};
+use crate::effect::{self, Flow, Stack, falls_through};
 use crate::facts::{Facts, Inside, RedZone};
 use crate::moved;
 use crate::patch::{Fixup, Form, How, Inner, Patch};
 use crate::pattern::{Number, Pattern, sets_number};
 use crate::refusal::Refusal;
-use crate::stub::{MOST_MOVED, Reach, StubPlan, falls_through};
+use crate::stub::{MOST_MOVED, Reach, StubPlan};
 use crate::table::{Table, displacement};
 
 /// `exit`: ends a thread, whose stack may be another's already.
@@ -187,7 +187,7 @@ impl<'a> Site<'a, '_> {
     fn room(&self, reach: Reach, count: usize, more: bool) -> Result<StubPlan<'a>, Refusal> {
         let mut before: ArrayVec<Instruction, MOST_MOVED> = ArrayVec::new();
         for i in self.before.iter().take(count).rev() {
-            if !moved::movable(i) || !falls_through(i) {
+            if !moved::movable(i) {
                 return Err(Refusal::NoRoom);
             }
             before.push(*i);
@@ -241,7 +241,7 @@ impl<'a> Site<'a, '_> {
     fn number(&self, moved: usize) -> Option<u32> {
         let mut at = self.at;
         for (count, i) in (0_usize..).zip(&self.before) {
-            if count >= moved && !self.is_only_passed(at) || !falls_through(i) {
+            if count >= moved && !self.is_only_passed(at) {
                 return None;
             }
             match sets_number(i) {

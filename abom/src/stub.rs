@@ -18,7 +18,6 @@ use arrayvec::ArrayVec;
 use iced_x86::Instruction;
 
 use crate::code::{Code, faults};
-use crate::effect::{self, Flow};
 use crate::moved::{self, distance};
 use crate::patch::{Fixup, Form, How, Inner, Patch};
 use crate::table::displacement;
@@ -250,9 +249,4 @@ impl Writer {
         let distance = distance(self.at().checked_add(4)?, to)?;
         self.put(&distance)
     }
-}
-
-/// Whether control can come to the instruction behind this one by falling through.
-pub(crate) fn falls_through(i: &Instruction) -> bool {
-    effect::of(i).is_some_and(|e| !matches!(e.flow, Flow::Return | Flow::Jump(_) | Flow::Stop))
 }

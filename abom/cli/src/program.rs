@@ -52,10 +52,14 @@ impl<'a> Program<'a> {
         let mut program = Self { elf, functions: Vec::new(), entered: Vec::new(), sites: Vec::new() };
         for area in program.elf.code.clone() {
             let mut at = area.address;
-            for extent in extents.iter().filter(|e| area.has(e.start) && e.end <= area.end()) {
+            let inside: Vec<Extent> = extents.iter().copied().filter(|e| area.has(e.start) && e.end <= area.end()).collect();
+            let ends = inside.iter().skip(1).map(|e| e.start).chain([area.end()]);
+            for (extent, next) in inside.iter().zip(ends) {
                 program.gap(&area, at, extent.start);
-                program.function(&area, *extent);
-                at = at.max(extent.end);
+                // Some end their unwind table ahead of their code: glibc's `clone` does, just before the system call.
+                let end = if goes_on(&area, extent) { next } else { extent.end };
+                program.function(&area, Extent { end, ..*extent });
+                at = at.max(end);
             }
             program.gap(&area, at, area.end());
         }
@@ -186,6 +190,13 @@ impl<'a> Program<'a> {
         };
         Ok((code, known))
     }
+}
+
+/// Whether the last instruction of a function leads to what is behind it.
+fn goes_on(area: &Area<'_>, extent: &Extent) -> bool {
+    let Some(code) = slice(area, extent.start, extent.end) else { return false };
+    let last = Decoder::with_ip(64, code, extent.start, DecoderOptions::NONE).iter().last();
+    last.is_some_and(|i| !i.is_invalid() && i.mnemonic() != Mnemonic::Call && i.next_ip() == extent.end && abom::falls_through(&i))
 }
 
 /// Where functions are, by symbols and unwind tables: in order, each cut off where the next begins.

@@ -38,7 +38,7 @@ pub struct Report {
 }
 
 /// How files are changed.
-pub const WAYS: Ways = Ways { table: Table::X_CONTAINER, stubs: Some(Reach::Near) };
+pub fn ways() -> Ways { Ways { table: if std::env::var("J").is_ok() { Table::X_CONTAINER.with_jump(0xffff_ffff_ff60_0ff8).unwrap() } else { Table::X_CONTAINER }, stubs: Some(Reach::Near) } }
 
 /// Looks at all sites of a program.
 pub fn report(file: &str, program: &Program<'_>, ways: &Ways) -> Report {
