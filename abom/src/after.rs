@@ -153,7 +153,10 @@ impl After {
                 }
             }
             _ if effect::below_stack(i) && !e.store => self.below = Fate::Read,
-            _ => {}
+            // What another register points to: it may have been made to point there.
+            (Register::RIP | Register::None, _) => {}
+            _ if e.address_only || e.store || i.memory_segment() == Register::FS => {}
+            _ => self.below = self.below.max(Fate::Unknown),
         }
     }
 }
@@ -193,6 +196,8 @@ mod tests {
         assert_eq!(fates(&[0x48, 0x8d, 0x7c, 0x24, 0xf8, 0xc3]).1, Read);
         // mov eax,[rbp-4]; ret
         assert_eq!(fates(&[0x8b, 0x45, 0xfc, 0xc3]).1, Read);
+        // mov eax,[rbx]; ret
+        assert_eq!(fates(&[0x8b, 0x03, 0xc3]).1, Unknown);
     }
 
     #[test]

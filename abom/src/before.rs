@@ -27,10 +27,12 @@ pub type Before = ArrayVec<Instruction, MOST>;
 /// The instructions before `site`.
 #[must_use]
 pub fn instructions(code: &Code<'_>, site: u64, facts: &Facts<'_>) -> Before {
-    match facts.starts {
+    let all = match facts.starts {
         Some(starts) => known(code, site, starts),
         None => agreed(code, site),
-    }
+    };
+    // What another patch has taken, and what is ahead of it, does not lead to the site any more.
+    all.into_iter().take_while(|i| !facts.is_taken(i.ip(), i.next_ip())).collect()
 }
 
 fn known(code: &Code<'_>, site: u64, starts: &[u64]) -> Before {
@@ -94,7 +96,7 @@ mod tests {
     use std::vec::Vec;
     use crate::facts::{Inside, RedZone};
 
-    const BYTES: Facts<'static> = Facts { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, seen: None };
+    const BYTES: Facts<'static> = Facts { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, taken: &[], seen: None };
 
     fn lengths(bytes: &[u8], facts: &Facts<'_>) -> Vec<usize> {
         let code = Code::new(bytes, 0x1000);

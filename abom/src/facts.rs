@@ -1,5 +1,7 @@
 //! What is known of a site besides the bytes around it.
 
+use core::ops::Range;
+
 /// What is known of the code around a site.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
@@ -9,15 +11,23 @@ pub struct Facts<'a> {
     pub inside: Inside<'a>,
     /// What the function does below its stack pointer.
     pub red_zone: RedZone,
+    /// What other patches have taken ([`crate::Patch::region`]). The bytes given are those from before.
+    pub taken: &'a [Range<u64>],
     /// What was seen when the site made a system call by the instruction.
     pub seen: Option<Seen>,
 }
 
-impl Facts<'_> {
-    /// In the X-Kernel: bytes, and the registers of one system call.
+impl<'a> Facts<'a> {
+    /// In the X-Kernel: bytes, the registers of one system call, and the patches around.
     #[must_use]
-    pub const fn trapped(seen: Seen) -> Self {
-        Self { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, seen: Some(seen) }
+    pub const fn trapped(seen: Seen, taken: &'a [Range<u64>]) -> Self {
+        Self { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, taken, seen: Some(seen) }
+    }
+
+    /// Whether any of the bytes from `start` to `end` is another patch's.
+    #[must_use]
+    pub fn is_taken(&self, start: u64, end: u64) -> bool {
+        self.taken.iter().any(|t| t.start < end && start < t.end)
     }
 }
 

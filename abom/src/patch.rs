@@ -1,6 +1,7 @@
 //! A change of bytes that makes a system call a function call, and what becomes of a thread that is in between them.
 
 use core::fmt;
+use core::ops::Range;
 
 use arrayvec::ArrayVec;
 
@@ -73,22 +74,29 @@ pub struct Patch {
     old: ArrayVec<u8, LONGEST_PATCH>,
     new: ArrayVec<u8, LONGEST_PATCH>,
     inner: Inner,
+    region: Range<u64>,
     how: How,
 }
 
 impl Patch {
     /// None if the lengths differ or the bytes are too many.
-    pub(crate) fn new(address: u64, old: &[u8], new: &[u8], inner: Inner, how: How) -> Option<Self> {
+    pub(crate) fn new(address: u64, old: &[u8], new: &[u8], inner: Inner, end: u64, how: How) -> Option<Self> {
         if old.len() != new.len() {
             return None;
         }
-        Some(Self { address, old: ArrayVec::try_from(old).ok()?, new: ArrayVec::try_from(new).ok()?, inner, how })
+        Some(Self { address, old: ArrayVec::try_from(old).ok()?, new: ArrayVec::try_from(new).ok()?, inner, region: address..end, how })
     }
 
     /// The address of the first byte.
     #[must_use]
     pub const fn address(&self) -> u64 {
         self.address
+    }
+
+    /// The instructions that are overwritten or have moved, the site among them: no other patch may have any of them.
+    #[must_use]
+    pub const fn region(&self) -> &Range<u64> {
+        &self.region
     }
 
     /// The bytes that must be there before.

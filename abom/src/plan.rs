@@ -71,6 +71,9 @@ pub fn plan<'a>(code: &Code<'a>, site: u64, ways: &Ways, facts: &Facts<'_>) -> R
         return Err(Refusal::NoSyscall);
     }
     let behind = site.checked_add(SYSCALL.len() as u64).ok_or(Refusal::NoSyscall)?;
+    if facts.is_taken(site, behind) {
+        return Err(Refusal::Taken);
+    }
     if facts.seen.is_some_and(|s| s.backwards()) {
         return Err(Refusal::DirectionFlag);
     }
@@ -131,7 +134,7 @@ impl<'a> Site<'a, '_> {
         inner.push((u8::try_from(nearest.len()).unwrap_or(0), Fixup::Syscall { next: self.behind }));
         let how = How { pattern: Pattern::of(&self.before), form: Form::Call };
         let old = self.code.bytes(nearest.ip(), new.len()).ok_or(Refusal::NoSyscall)?;
-        let patch = Patch::new(nearest.ip(), old, &new, inner, how).ok_or(Refusal::NoRoom)?;
+        let patch = Patch::new(nearest.ip(), old, &new, inner, self.behind, how).ok_or(Refusal::NoRoom)?;
         let safe = match self.facts.inside {
             Inside::Caught => patch.is_caught(),
             Inside::Entered(list) => list.binary_search(&self.at).is_err(),
@@ -226,7 +229,7 @@ impl<'a> Site<'a, '_> {
             // Behind a return or a jump nothing but padding is taken: what else is there is jumped to.
             let reached = list.last().is_none_or(falls_through) || is_padding(&i);
             let known = self.facts.starts.is_none_or(|s| s.binary_search(&at).is_ok()) || is_padding(&i);
-            if !reached || !known || !moved::movable(&i) {
+            if !reached || !known || !moved::movable(&i) || self.facts.is_taken(at, i.next_ip()) {
                 return Err(Refusal::NoRoom);
             }
             list.try_push(i).map_err(|_| Refusal::NoRoom)?;

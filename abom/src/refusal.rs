@@ -28,11 +28,13 @@ pub enum Refusal {
     OtherNumber,
     /// The direction flag was set: a call clears it.
     DirectionFlag,
+    /// Another patch has taken the instruction.
+    Taken,
 }
 
 impl Refusal {
     /// All of them, in the order of their numbers: for counters.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NoSyscall,
         Self::NotAligned,
         Self::FlagsLive,
@@ -44,6 +46,7 @@ impl Refusal {
         Self::NewStack,
         Self::OtherNumber,
         Self::DirectionFlag,
+        Self::Taken,
     ];
 
     /// Its number in [`Self::ALL`].
@@ -67,6 +70,7 @@ impl Refusal {
             Self::NewStack => "new-stack",
             Self::OtherNumber => "other-number",
             Self::DirectionFlag => "direction-flag",
+            Self::Taken => "taken",
         }
     }
 }
@@ -85,6 +89,7 @@ impl fmt::Display for Refusal {
             Self::NewStack => "a child may start there with another stack",
             Self::OtherNumber => "the number loaded is not the number seen",
             Self::DirectionFlag => "the direction flag is set",
+            Self::Taken => "another patch has taken it",
         })
     }
 }

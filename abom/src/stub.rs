@@ -103,6 +103,8 @@ impl StubPlan<'_> {
     /// [`Reach::Slot`]. None if it does not fit there; other places may do.
     #[must_use]
     pub fn place(&self, stub: u64, slot: Option<u64>) -> Option<Placed> {
+        let address = self.address();
+        let end = self.after.last().map_or(self.behind(), Instruction::next_ip);
         let mut writer = Writer { bytes: StubBytes::new(), start: stub };
         let mut inner = Inner::new();
         self.move_all(&self.before, &mut writer, &mut inner)?;
@@ -110,13 +112,11 @@ impl StubPlan<'_> {
         self.note(self.site, Fixup::Syscall { next }, &mut inner)?;
         if !self.keeps_syscall() {
             self.move_all(&self.after, &mut writer, &mut inner)?;
-            let end = self.after.last().map_or(self.behind(), Instruction::next_ip);
             writer.put(&[0xe9])?;
             writer.put_distance(end)?;
         }
-        let address = self.address();
         let jump = self.jump(address, stub, slot)?;
-        let patch = Patch::new(address, self.code.bytes(address, jump.len())?, &jump, inner, self.how)?;
+        let patch = Patch::new(address, self.code.bytes(address, jump.len())?, &jump, inner, end, self.how)?;
         (!self.caught || patch.is_caught()).then_some(Placed { stub: writer.bytes, patch })
     }
 

@@ -194,7 +194,7 @@ fn patch(bytes: &[u8], stubs: Option<Reach>, site: usize) -> Patch {
     let code = Code::new(&all, BASE - 64);
     let ways = Ways { table: Table::X_CONTAINER, stubs };
     let red_zone = if stubs.is_some() { RedZone::Used } else { RedZone::Unused };
-    let facts = Facts { starts: None, inside: Inside::Caught, red_zone, seen: Some(Seen { rax: NUMBER.into(), ..Seen::default() }) };
+    let facts = Facts { starts: None, inside: Inside::Caught, red_zone, taken: &[], seen: Some(Seen { rax: NUMBER.into(), ..Seen::default() }) };
     match plan(&code, BASE + site as u64, &ways, &facts).expect("a plan") {
         Plan::Call(patch) => patch,
         Plan::Stub(stub) => stub.first_fit(STUB, STUB + 0x10_0000).expect("a place").1.patch,
@@ -268,7 +268,7 @@ fn steps_end_with_the_bytes() {
         let code = Code::new(&all, address - 64);
         let seen = Seen { rax: NUMBER.into(), ..Seen::default() };
         let ways = Ways { table: Table::X_CONTAINER, stubs: None };
-        let Ok(Plan::Call(patch)) = plan(&code, address + 5, &ways, &Facts::trapped(seen)) else { panic!("no call at {address:x}") };
+        let Ok(Plan::Call(patch)) = plan(&code, address + 5, &ways, &Facts::trapped(seen, &[])) else { panic!("no call at {address:x}") };
         for others in [Others::None, Others::Any] {
             let mut memory = MOV_EAX.to_vec();
             for (steps, end) in [(patch.apply(others), patch.new_bytes()), (patch.undo(others), patch.old())] {

@@ -12,7 +12,9 @@ pub fn of(function: &[Instruction]) -> RedZone {
         let based = function.iter().filter(move |i| has_memory(i) && i.memory_base() == base);
         based.map(|i| i.memory_displacement64().cast_signed()).min().unwrap_or(0)
     };
-    if lowest(Register::RSP) < 0 {
+    // A register that gets an address on the stack, and something further below what it points to.
+    let below = |(register, above): (Register, i64)| lowest(register) < above.saturating_neg();
+    if lowest(Register::RSP) < 0 || function.iter().filter_map(copy).any(below) {
         return RedZone::Used;
     }
     if lowest(Register::RBP) >= 0 {
@@ -30,6 +32,16 @@ pub fn of(function: &[Instruction]) -> RedZone {
         function.iter().any(|i| sets(&i))
     };
     if unused { RedZone::Unused } else { RedZone::Used }
+}
+
+/// The register, other than the frame pointer, that gets an address on the stack, and how far above the stack pointer that is.
+fn copy(i: &Instruction) -> Option<(Register, i64)> {
+    let to = i.op_count() > 1 && i.op0_kind() == OpKind::Register && !matches!(i.op0_register(), Register::RBP | Register::RSP);
+    match i.mnemonic() {
+        Mnemonic::Mov if to && i.op1_kind() == OpKind::Register && i.op1_register() == Register::RSP => Some((i.op0_register(), 0)),
+        Mnemonic::Lea if to && i.memory_base() == Register::RSP => Some((i.op0_register(), i.memory_displacement64().cast_signed())),
+        _ => None,
+    }
 }
 
 /// How far the frame of the function reaches below its frame pointer, by the instructions before the first branch: as a
