@@ -200,7 +200,7 @@ impl<'a> Site<'a, '_> {
             return Err(Refusal::NoRoom);
         }
         let after = if more { self.behind(reach.len().saturating_sub(ahead).saturating_sub(SYSCALL.len()))? } else { ArrayVec::new() };
-        let nr = self.number(before.len());
+        let nr = self.number(before.len(), reach);
         if let (Some(nr), Some(seen)) = (nr, self.facts.seen)
             && seen.rax != u64::from(nr)
         {
@@ -239,12 +239,16 @@ impl<'a> Site<'a, '_> {
         Ok(list)
     }
 
-    /// The number, if it is certain: loaded by one of the `moved` instructions, or by one before them that nothing can
-    /// come in behind of.
-    fn number(&self, moved: usize) -> Option<u32> {
+    /// The number, if it is certain: loaded by one of the `moved` instructions, or by one before them, and nothing can
+    /// come in behind that.
+    fn number(&self, moved: usize, reach: Reach) -> Option<u32> {
+        let start = moved.checked_sub(1).and_then(|n| self.before.get(n)).map_or(self.at, Instruction::ip);
+        let jump_end = start.saturating_add(reach.len() as u64);
         let mut at = self.at;
         for (count, i) in (0_usize..).zip(&self.before) {
-            if count >= moved && !self.is_only_passed(at) {
+            // Who comes to an overwritten instruction is sent to where it has moved; behind the jump it is as it was.
+            let entered = if count < moved { matches!(self.facts.inside, Inside::Caught) && at < jump_end && at < self.at } else { true };
+            if entered && !self.is_only_passed(at) {
                 return None;
             }
             match sets_number(i) {
