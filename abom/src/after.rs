@@ -133,6 +133,8 @@ impl After {
             Flow::Return => path.below = false,
             // The called function's stack begins below; the bytes are the caller's own only if it has made them so.
             Flow::Call if path.depth.is_none_or(|d| d >= 0) => path.below = false,
+            // It may be told to read them.
+            Flow::Syscall => self.below = self.below.max(Fate::Unknown),
             _ => {}
         }
         if !path.below || !effect::has_memory(i) {
@@ -196,6 +198,8 @@ mod tests {
         assert_eq!(fates(&[0x48, 0x8d, 0x7c, 0x24, 0xf8, 0xc3]).1, Read);
         // mov eax,[rbp-4]; ret
         assert_eq!(fates(&[0x8b, 0x45, 0xfc, 0xc3]).1, Read);
+        // mov eax,1; syscall; ret
+        assert_eq!(fates(&[0xb8, 1, 0, 0, 0, 0x0f, 0x05, 0xc3]).1, Unknown);
         // mov eax,[rbx]; ret
         assert_eq!(fates(&[0x8b, 0x03, 0xc3]).1, Unknown);
     }

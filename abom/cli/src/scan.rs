@@ -1,11 +1,15 @@
 //! `scan`: what there is in a file, and what would be done about it.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
-use abom::{Plan, Reach, Table, Ways, plan};
+use abom::{Plan, Ways, plan};
+use anyhow::{Result, ensure};
 use serde::Serialize;
 
+use crate::elf::Elf;
 use crate::program::Program;
+use crate::rewrite;
 
 /// What was found out about one site.
 #[derive(Debug, Serialize)]
@@ -37,11 +41,15 @@ pub struct Report {
     pub list: Vec<Site>,
 }
 
-/// How files are changed.
-pub fn ways() -> Ways { Ways { table: if std::env::var("J").is_ok() { Table::X_CONTAINER.with_jump(0xffff_ffff_ff60_0ff8).unwrap() } else { Table::X_CONTAINER }, stubs: Some(Reach::Near) } }
+/// Looks at all sites of a file.
+pub fn file(name: &str, data: &[u8], ways: &Ways) -> Result<Report> {
+    let elf = Elf::parse(data)?;
+    ensure!(rewrite::record(&elf)?.is_none(), "already patched: `verify` or `unpatch` it");
+    let program = Program::new(elf);
+    Ok(report(name, &program, ways))
+}
 
-/// Looks at all sites of a program.
-pub fn report(file: &str, program: &Program<'_>, ways: &Ways) -> Report {
+fn report(file: &str, program: &Program<'_>, ways: &Ways) -> Report {
     let mut report =
         Report { file: file.to_string(), sites: 0, eligible: 0, patterns: BTreeMap::new(), refusals: BTreeMap::new(), list: Vec::new() };
     for &address in &program.sites {
@@ -63,4 +71,22 @@ pub fn report(file: &str, program: &Program<'_>, ways: &Ways) -> Report {
         report.list.push(site);
     }
     report
+}
+
+impl Report {
+    /// Writes it for people.
+    pub fn write(&self, out: &mut impl Write, list: bool) -> std::io::Result<()> {
+        let tenths = self.eligible.saturating_mul(1000).checked_div(self.sites).unwrap_or(1000);
+        writeln!(out, "{}: {} sites, {} eligible ({}.{} %)", self.file, self.sites, self.eligible, tenths / 10, tenths % 10)?;
+        for (pattern, count) in &self.patterns {
+            writeln!(out, "{count:>8}  {pattern}")?;
+        }
+        for (refusal, count) in &self.refusals {
+            writeln!(out, "{count:>8}  refused: {refusal}")?;
+        }
+        for (site, refusal) in self.list.iter().filter(|_| list).filter_map(|s| Some((s, s.refusal?))) {
+            writeln!(out, "{:#14x}  {refusal}", site.address)?;
+        }
+        Ok(())
+    }
 }
