@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use object::elf::{EM_X86_64, FileHeader64, PF_X, PT_LOAD, PT_NOTE, SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS, SHT_RELA, STT_FUNC, STT_GNU_IFUNC};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, Sym};
-use object::{Endianness, SectionIndex};
+use object::Endianness;
 
 /// The only byte order there is here.
 pub const LE: Endianness = Endianness::Little;
@@ -150,11 +150,5 @@ impl<'a> Elf<'a> {
         let segments = self.header.program_headers(LE, self.data).context("the program headers are broken")?;
         let notes = segments.iter().filter(|s| s.p_type(LE) == PT_NOTE);
         Ok(notes.filter_map(|s| Some(Area { address: s.p_vaddr(LE), offset: s.p_offset(LE), bytes: s.data(LE, self.data).ok()? })).collect())
-    }
-
-    /// A section's bytes, by its index. For what is not loaded.
-    pub fn section(&self, index: usize) -> Result<&'a [u8]> {
-        let sections = self.header.sections(LE, self.data)?;
-        Ok(sections.section(SectionIndex(index))?.data(LE, self.data)?)
     }
 }

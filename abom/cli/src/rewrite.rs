@@ -7,8 +7,8 @@
 use abom::stub::StubBytes;
 use abom::{Plan, Refusal, Ways, plan};
 use anyhow::{Context, Result, bail, ensure};
-use object::elf::{ET_DYN, ET_EXEC, PF_R, PF_X, PT_INTERP, PT_LOAD, PT_NOTE, PT_PHDR};
-use object::read::elf::ProgramHeader;
+use object::elf::{ET_DYN, ET_EXEC, PF_R, PF_X, PT_LOAD, PT_NOTE, PT_PHDR};
+use object::read::elf::{FileHeader, ProgramHeader};
 
 use crate::elf::{Elf, LE};
 use crate::program::Program;
@@ -120,7 +120,7 @@ impl Place {
         let loads = || segments.iter().filter(|s| s.p_type(LE) == PT_LOAD);
         let first = loads().next().context("nothing of it is loaded")?;
         let base = first.p_vaddr(LE).checked_sub(first.p_offset(LE)).context("its first segment is below its file")?;
-        let mut end = 0;
+        let mut end = 0_u64;
         for load in loads() {
             end = end.max(load.p_vaddr(LE).checked_add(load.p_memsz(LE)).context("a segment wraps around")?);
         }
@@ -194,9 +194,4 @@ pub fn unpatch(data: &[u8]) -> Result<(Vec<u8>, Record)> {
         place.copy_from_slice(bytes);
     }
     Ok((old, record))
-}
-
-/// Whether the file names a dynamic loader.
-pub fn is_dynamic(elf: &Elf<'_>) -> bool {
-    elf.header.program_headers(LE, elf.data).is_ok_and(|s| s.iter().any(|s| s.p_type(LE) == PT_INTERP))
 }
