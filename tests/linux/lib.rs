@@ -3,4 +3,6 @@
 // UNSAFETY: raw system calls.
 #![expect(unsafe_code, reason = "system calls, in the form that is looked at")]
 
+pub mod child;
+pub mod report;
 pub mod way;

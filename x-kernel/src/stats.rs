@@ -6,10 +6,13 @@ use alloc::string::String;
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
 
+use abom::{Pattern, Refusal};
+
 use crate::arch::x86_64::{serial, tsc};
 use crate::domain::{self, Domain};
 use crate::mm::{self, frame_alloc, heap};
 use crate::percpu;
+use crate::perf::Counter;
 use crate::sync::{SpinLock, level};
 
 static RECORDS: SpinLock<String, level::Records> = SpinLock::new(String::new());
@@ -46,11 +49,28 @@ pub fn record(domain: &Domain) {
         let _ = write!(out, ",\"exit_status\":{status}");
     }
     let alive = tsc::now_ns().saturating_sub(domain.created_ns);
+    let abom = &domain.abom_counters;
+    let patched = abom.patched.iter().fold(0u64, |sum, c| sum.saturating_add(c.get()));
     let _ = write!(
         out,
-        ",\"alive_ns\":{alive},\"abom\":{{\"patched\":0,\"refused\":{{}}}},\"syscalls\":{{\"trap\":{},\"call\":0}}}}",
-        domain.counters.syscalls_trap.get()
+        ",\"alive_ns\":{alive},\"syscalls\":{{\"trap\":{}}},\"abom\":{{\"patched\":{patched},\"declined\":{},\"caught\":{},\"patterns\":",
+        domain.counters.syscalls_trap.get(),
+        abom.declined.get(),
+        abom.caught.get()
     );
+    counts(&mut out, Pattern::ALL.map(Pattern::name).into_iter().zip(&abom.patched));
+    out.push_str(",\"refused\":");
+    counts(&mut out, Refusal::ALL.map(Refusal::name).into_iter().zip(&abom.refused));
+    out.push_str("}}");
+}
+
+/// Those counters that are not zero, by name, as an object.
+fn counts<'a>(out: &mut String, counters: impl Iterator<Item = (&'static str, &'a Counter)>) {
+    out.push('{');
+    for (i, (name, counter)) in counters.filter(|(_, c)| c.get() != 0).enumerate() {
+        let _ = write!(out, "{}\"{name}\":{}", if i == 0 { "" } else { "," }, counter.get());
+    }
+    out.push('}');
 }
 
 /// Writes everything to COM2, one JSON object on one line.

@@ -44,6 +44,10 @@ ids! {
     DomainStop("domain", "reason");
     /// An NMI.
     Nmi();
+    /// A system call of a process is a function call from now on.
+    SitePatched("site", "pattern", "number");
+    /// A system call of a process stays as it is.
+    SiteRefused("site", "refusal", "number");
 }
 
 const _: () = assert!(Id::Nothing as u16 == 0, "zeroed memory is an empty ring");

@@ -59,6 +59,9 @@ pub struct GuestArgs {
     /// Whether the first domain may switch X-mode on
     #[arg(long, value_enum)]
     pub xmode: Option<Switch>,
+    /// Whether system calls of the first domain's programs may become function calls
+    #[arg(long, value_enum)]
+    pub abom: Option<Switch>,
     /// Options of the X-Kernel
     #[arg(long, default_value = "")]
     pub options: String,
@@ -79,6 +82,13 @@ pub struct GuestArgs {
 pub enum Switch {
     On,
     Off,
+}
+
+impl Switch {
+    /// As on a domain's line.
+    fn name(self) -> &'static str {
+        if self == Self::On { "on" } else { "off" }
+    }
 }
 
 /// `run`.
@@ -188,7 +198,8 @@ fn modules(guest: &GuestArgs, script: &Script) -> Result<Vec<Module>> {
         guest.guest_mem.as_ref().map(|m| format!(" mem={m}")),
         guest.vcpus.map(|n| format!(" vcpus={n}")),
         guest.initial.then(|| " initial=yes".to_string()),
-        guest.xmode.map(|x| format!(" xmode={}", if x == Switch::On { "on" } else { "off" })),
+        guest.xmode.map(|x| format!(" xmode={}", x.name())),
+        guest.abom.map(|x| format!(" abom={}", x.name())),
     ];
     let options: String = options.into_iter().flatten().collect();
     let (line, initrd_line) =
@@ -207,7 +218,7 @@ fn modules(guest: &GuestArgs, script: &Script) -> Result<Vec<Module>> {
                     initrd = initrd.filter(|_| is_linux(Path::new(value)));
                 }
                 Some(("initrd", value)) => initrd = Some(named(Path::new(value))?),
-                Some((key @ ("name" | "mem" | "weight" | "vcpus" | "initial" | "xmode"), value)) => {
+                Some((key @ ("name" | "mem" | "weight" | "vcpus" | "initial" | "xmode" | "abom"), value)) => {
                     options.push_str(&format!(" {key}={value}"))
                 }
                 _ => bail!("--domain: '{part}' is not understood"),

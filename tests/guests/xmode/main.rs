@@ -6,6 +6,7 @@
 #![expect(clippy::arithmetic_side_effects, reason = "a mistake here is a failed experiment")]
 
 mod process;
+mod sites;
 mod stale;
 
 use ptk::check::{equal, holds};
@@ -28,6 +29,8 @@ fn main() {
     equal("another table for processes is nobody's business", extended(MMUEXT_NEW_USER_BASEPTR, 0xdead_beef, 0), 0);
     global_bits();
     process::run();
+    sites::run();
+    sites::patched();
     stale::run();
     equal("the word may move", xmode::ask(XMODE_VERSION, 0, xmode::word()), 0);
 }

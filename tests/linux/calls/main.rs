@@ -6,14 +6,12 @@
 #![expect(unsafe_code, reason = "system calls, and what becomes of registers, stacks and memory in them")]
 // UNSAFETY: raw system calls and their registers are what is checked.
 
-mod child;
 mod creation;
 mod filters;
 mod kernel_log;
 mod legacy;
 mod numbers;
 mod registers;
-mod report;
 mod restarts;
 mod segments;
 mod signals;
@@ -24,7 +22,7 @@ mod tracing;
 
 use std::process::ExitCode;
 
-use linux_programs::way;
+use linux_programs::{child, report, way};
 use report::Report;
 use way::Ways;
 

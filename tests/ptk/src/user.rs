@@ -51,6 +51,11 @@ pub fn root() -> u64 {
     ROOT.load(Ordering::Relaxed)
 }
 
+/// The process's code page, where the kernel sees it.
+pub fn code_page() -> u64 {
+    PAGES[0].load(Ordering::Relaxed)
+}
+
 /// Puts code at the start of the process's code page.
 pub fn write_code(code: &[u8]) {
     write(0, 0, code);

@@ -211,6 +211,8 @@ pub struct DomainLine<'a> {
     pub max_vcpus: Option<u32>,
     /// `xmode=on|off`: whether the guest may switch X-mode on
     pub xmode: Option<bool>,
+    /// `abom=on|off`: whether system calls of its programs may become function calls
+    pub abom: Option<bool>,
     /// `initial=`: whether its kernel is told that it is an initial domain; one without a line of ours is told so
     pub initial: Option<bool>,
     /// The guest's own command line
@@ -293,6 +295,7 @@ fn domain_option<'a>(found: &mut DomainLine<'a>, word: &'a str) -> Result<(), Li
         "weight" => found.weight.replace(ranged(65_535)?).is_none(),
         "vcpus" => found.vcpus.replace(ranged(8192)?).is_none(),
         "xmode" => found.xmode.replace(switch(value).ok_or(bad)?).is_none(),
+        "abom" => found.abom.replace(switch(value).ok_or(bad)?).is_none(),
         "max-vcpus" => found.max_vcpus.replace(ranged(8192)?).is_none(),
         "initial" => {
             let yes = match value {
@@ -427,7 +430,8 @@ mod tests {
 
     #[test]
     fn a_domain_line() {
-        let line = "xk:domain name=web-1 mem=128M weight=512 vcpus=2 max-vcpus=4 initial=yes xmode=off -- root=/dev/xvda  quiet -- x";
+        let line =
+            "xk:domain name=web-1 mem=128M weight=512 vcpus=2 max-vcpus=4 initial=yes xmode=off abom=off -- root=/dev/xvda  quiet -- x";
         let expected = DomainLine {
             name: Some("web-1"),
             mem: Some(128 << 20),
@@ -435,6 +439,7 @@ mod tests {
             vcpus: Some(2),
             max_vcpus: Some(4),
             xmode: Some(false),
+            abom: Some(false),
             initial: Some(true),
             cmdline: "root=/dev/xvda  quiet -- x",
         };

@@ -21,5 +21,6 @@ pub mod mb2;
 pub mod pt;
 pub mod s5;
 pub mod sched;
+pub mod sites;
 pub mod timerq;
 pub mod tokens;

@@ -286,6 +286,7 @@ fn create(line: &DomainLine<'_>, id: DomId, initial: bool, pages: u64) -> Result
         name,
         initial,
         xmode: line.xmode.unwrap_or(true),
+        abom: line.abom.unwrap_or(true),
         max_pages: pages,
         weight: line.weight.unwrap_or(DEFAULT_WEIGHT),
         shared_info,

@@ -17,6 +17,7 @@ use crate::arch::x86_64::serial;
 use crate::arch::x86_64::tlb::CpuMask;
 use crate::mm::hyp_pt::PerDomain;
 use crate::perf::DomCounters;
+use crate::pv::abom::{Abom, AbomCounters};
 use crate::sync::{InitOnce, SpinLock, level};
 use crate::trace;
 
@@ -59,6 +60,12 @@ pub struct Domain {
     pub initial: bool,
     /// Whether its guest may switch X-mode on.
     pub xmode: bool,
+    /// Whether system calls of its programs may become function calls.
+    pub abom: bool,
+    /// Their sites, once its kernel wants to hear of them.
+    pub sites: SpinLock<Option<Abom>>,
+    /// What was done about sites.
+    pub abom_counters: AbomCounters,
     /// The most frames that it may own.
     pub max_pages: AtomicU64,
     /// The frames that it owns.
@@ -122,6 +129,8 @@ pub struct NewDomain {
     pub initial: bool,
     /// See [`Domain::xmode`].
     pub xmode: bool,
+    /// See [`Domain::abom`].
+    pub abom: bool,
     /// See [`Domain::max_pages`].
     pub max_pages: u64,
     /// See [`Domain::weight`].
@@ -146,6 +155,9 @@ impl Domain {
             name: new.name,
             initial: new.initial,
             xmode: new.xmode,
+            abom: new.abom,
+            sites: SpinLock::new(None),
+            abom_counters: AbomCounters::new(),
             max_pages: AtomicU64::new(new.max_pages),
             pages: AtomicU64::new(0),
             mm: SpinLock::new(Mm::new(new.id)),

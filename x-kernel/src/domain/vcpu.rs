@@ -15,6 +15,7 @@ use xen_abi::vcpu::{RUNSTATE_blocked, RUNSTATE_offline, RUNSTATE_runnable, RUNST
 use super::Domain;
 use crate::arch::x86_64::entry::GuestRegs;
 use crate::arch::x86_64::fpu::FpuArea;
+use crate::pv::abom::Wishes;
 use crate::sync::{SpinLock, level};
 
 /// The most entries of a guest's GDT; the page above them is the X-Kernel's.
@@ -78,6 +79,8 @@ pub struct VcpuState {
     pub user_root: Option<Mfn>,
     /// X-mode, if it is on: one page table and one GS base for kernel and processes, told apart by the stack pointer.
     pub xmode: Option<XMode>,
+    /// Where its kernel hears of sites that can be patched.
+    pub wishes: Wishes,
     /// Stack that an entry from user mode starts on, unless X-mode is on.
     pub kernel_sp: u64,
     /// Its segment, kept because the ABI has it.
@@ -210,6 +213,7 @@ impl VcpuState {
             kernel_root: None,
             user_root: None,
             xmode: None,
+            wishes: Wishes::default(),
             kernel_sp: 0,
             kernel_ss: 0,
             traps,

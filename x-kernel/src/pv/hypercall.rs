@@ -147,6 +147,7 @@ pub fn from_guest(regs: &mut GuestRegs) {
     state.see_mode(regs.rsp);
     if !state.in_kernel {
         domain.counters.syscalls_trap.bump();
+        super::abom::trapped(regs, &domain, &mut state);
         super::bounce::syscall(regs, &vcpu, &domain, &mut state);
         return;
     }

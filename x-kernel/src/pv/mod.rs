@@ -1,4 +1,5 @@
 //! Guest-facing.
+pub mod abom;
 pub mod bounce;
 pub mod callback;
 pub mod console;

@@ -6,7 +6,7 @@
 
 use core::ops::RangeInclusive;
 
-use super::{bounce, emulate, ptwr};
+use super::{abom, bounce, emulate, ptwr};
 use crate::arch::x86_64::entry::GuestRegs;
 use crate::arch::x86_64::entry::regs::VECTOR_SYSCALL32;
 use crate::arch::x86_64::{context, irq};
@@ -53,7 +53,7 @@ pub fn from_guest(regs: &mut GuestRegs) {
         }
         Ok(2) => irq::handle_nmi(),
         Ok(6) => {
-            if !emulate::forced_cpuid(regs, &domain, &vcpu, state) {
+            if !emulate::forced_cpuid(regs, &domain, &vcpu, state) && !abom::invalid_opcode(regs, &vcpu, &domain, state) {
                 bounce::exception(regs, &vcpu, &domain, state, 6, None);
             }
         }

@@ -9,10 +9,13 @@ use core::sync::atomic::Ordering;
 
 use pv_core::pt::KernelPages;
 use xen_abi::errno::Errno;
-use xen_abi::xmode::{XMODE_VERSION, XMODEOP_enable, XMODEOP_exit, XMODEOP_query, XmodeEnable, XmodeExit, XmodeQuery};
+use xen_abi::xmode::{
+    XMODE_VERSION, XMODEOP_enable, XMODEOP_exit, XMODEOP_patch, XMODEOP_query, XMODEOP_sites, XmodeEnable, XmodeExit, XmodePatch,
+    XmodeQuery, XmodeSites,
+};
 
 use super::hypercall::{Args, HcCx, HcResult, OK};
-use super::mmu;
+use super::{abom, mmu};
 use crate::domain::vcpu::XMode;
 use crate::mm::layout::is_guest_range;
 
@@ -27,6 +30,8 @@ pub fn arch_7(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
         _ if !cx.domain.xmode => return Err(Errno::ENOSYS),
         c if c == XMODEOP_query => args.ptr::<XmodeQuery, 1>().write(&XmodeQuery { version: XMODE_VERSION, features: 0 })?,
         c if c == XMODEOP_enable => enable(cx, &args.ptr::<XmodeEnable, 1>().read()?)?,
+        c if c == XMODEOP_sites => abom::keep(cx, &args.ptr::<XmodeSites, 1>().read()?)?,
+        c if c == XMODEOP_patch => abom::patch(cx, &args.ptr::<XmodePatch, 1>().read()?)?,
         _ => return Err(Errno::ENOSYS),
     }
     OK

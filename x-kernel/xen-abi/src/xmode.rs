@@ -15,6 +15,10 @@ pub const XMODEOP_query: u32 = 0;
 pub const XMODEOP_enable: u32 = 1;
 /// Says with which status the domain's work ended: [`XmodeExit`]. Not only in X-mode.
 pub const XMODEOP_exit: u32 = 2;
+/// Says where the calling vCPU's kernel wants to hear of sites that can be patched: [`XmodeSites`].
+pub const XMODEOP_sites: u32 = 3;
+/// Patches a site: [`XmodePatch`].
+pub const XMODEOP_patch: u32 = 4;
 
 /// CPUID leaf with the highest leaf of ours in eax and [`XMODE_CPUID_SIGNATURE`] in ebx, ecx, edx.
 pub const XMODE_CPUID: u32 = 0x4000_0100;
@@ -41,6 +45,25 @@ abi_structs! {
         /// Virtual address, aligned and in the upper half, of the word that holds the kernel stack that entries from
         /// processes start on. It is read at each of them.
         pub kernel_sp: u64,
+    }
+
+    /// Where to tell of sites.
+    pub struct XmodeSites: 16 {
+        /// Virtual address, aligned and in the upper half, of a word. The address of a `syscall` instruction is written
+        /// there when it has trapped, and could be a call if the process had a page of its own.
+        pub word: u64,
+        /// Zero.
+        pub flags: u64,
+    }
+
+    /// A site whose page is the process's own now.
+    pub struct XmodePatch: 24 {
+        /// The address of the `syscall` instruction in the process, as told last.
+        pub site: u64,
+        /// The same place in a writable mapping of the kernel's.
+        pub alias: u64,
+        /// Zero.
+        pub flags: u64,
     }
 
     /// What the domain's work ended with; it goes on all the same.

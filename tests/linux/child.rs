@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 /// How a process ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum End {
+    /// With this status.
     Exited(i32),
+    /// By this signal.
     Killed(i32),
 }
 

@@ -1,0 +1,129 @@
+//! Sites whose system calls become function calls: who is told, what is written, and what is refused.
+
+use ptk::check::{equal, holds};
+use ptk::memory::{self, PAGE};
+use ptk::user::{self, CODE};
+use ptk::{call, instr};
+use xen_abi::xmode::*;
+
+/// A page of a process that it may execute and not write; one that it may write.
+const CODE_RO: u64 = 0x65;
+const CODE_RW: u64 = 0x67;
+
+/// `mov eax, 39; syscall; ret`, and what it becomes: a call of the slot of number 39.
+const SITE: [u8; 8] = [0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0xc3];
+const PATCHED: [u8; 8] = [0xff, 0x14, 0x25, 0x40, 0x01, 0x60, 0xff, 0xc3];
+const SLOT: u64 = 0xffff_ffff_ff60_0140;
+/// Where the site begins, behind one-byte instructions: where instructions begin is told from the bytes before.
+const START: u64 = CODE + 64;
+/// Of the instruction.
+const AT: u64 = START + 5;
+/// More often than a site has to trap.
+const OFTEN: usize = 20;
+
+fn keep(word: u64, flags: u64) -> i64 {
+    call(__HYPERVISOR_xmode_op, XMODEOP_sites, &mut XmodeSites { word, flags })
+}
+
+fn patch(site: u64, alias: u64, flags: u64) -> i64 {
+    call(__HYPERVISOR_xmode_op, XMODEOP_patch, &mut XmodePatch { site, alias, flags })
+}
+
+/// The process's code page with these rights.
+fn protect(rights: u64) -> i64 {
+    memory::set_va(CODE, memory::mfn(user::code_page()) * PAGE | rights)
+}
+
+/// Puts code where the site is.
+fn write(code: [u8; 8]) {
+    let mut all = [0x90; 72];
+    all[64..].copy_from_slice(&code);
+    user::write_code(&all);
+}
+
+fn bytes() -> [u8; 8] {
+    instr::load64(user::code_page() + 64).to_le_bytes()
+}
+
+/// What comes of running the code: the vector, and where it was.
+fn outcome(rip: u64) -> Option<(u64, u64)> {
+    user::run(rip, 0x202).map(|f| (f.vector, f.rip))
+}
+
+/// Makes the system call until the kernel is told of it.
+fn told(word: u64) -> bool {
+    instr::store64(word, 0);
+    (0..OFTEN).any(|_| outcome(START) == Some((258, AT + 2)) && instr::load64(word) == AT)
+}
+
+pub fn run() {
+    let word = memory::page();
+    let alias = user::code_page() + 64 + 5;
+    for (name, at, flags) in [
+        ("sites with flags", word, 1),
+        ("a word of sites that is not aligned", word + 4, 0),
+        ("a word of sites in the lower half", 0x1000, 0),
+        ("a word of sites of the hypervisor's", 0xffff_8080_0010_0000, 0),
+    ] {
+        equal(name, keep(at, flags), -22);
+    }
+    write(SITE);
+    equal("code that cannot be written", protect(CODE_RO), 0);
+    holds("nobody is told of a site without asking", !told(word));
+    equal("sites are kept", keep(word, 0), 0);
+    equal("nothing was told of yet", patch(AT, alias, 0), -11);
+    holds("a hot site is told of", told(word));
+
+    let other = memory::page() + 64 + 5;
+    for (name, site, at, flags) in [
+        ("a patch with flags", AT, alias, 1),
+        ("a patch at another offset", AT, alias + 1, 0),
+        ("a patch of the kernel's code", alias, alias, 0),
+        ("a patch through a process's mapping", AT, AT, 0),
+        ("a patch through another page", AT, other, 0),
+        ("a patch through nothing", AT, 0xffff_ffff_ff60_0045, 0),
+        ("a patch through the hypervisor's memory", AT, 0xffff_8080_0010_0045, 0),
+    ] {
+        holds("the site is told of again", told(word));
+        equal(name, patch(site, at, flags), -22);
+    }
+    holds("the site is told of again", told(word));
+    equal("a patch of another site", patch(AT + 2, alias + 2, 0), -11);
+    equal("nothing has changed", bytes(), SITE);
+}
+
+/// What follows once a kernel is told: apart, because a site is told of so often only.
+pub fn patched() {
+    let word = memory::page();
+    let alias = user::code_page() + 64 + 5;
+    // Another number, so another site.
+    let (mut site, mut after) = (SITE, PATCHED);
+    (site[1], after[3]) = (40, 0x48);
+    equal("code that can be written", protect(CODE_RW), 0);
+    write(site);
+    equal("sites are kept elsewhere", keep(word, 0), 0);
+    holds("a hot site of writable code is told of", told(word));
+    equal("but not patched", patch(AT, alias, 0), -22);
+    equal("code that cannot be written", protect(CODE_RO), 0);
+    holds("the site is told of again", told(word));
+    equal("it is patched", patch(AT, alias, 0), 0);
+    equal("into a call", bytes(), after);
+    equal("which is executed", user::run(START, 0x202).map(|f| (f.vector, f.rip, f.cr2)), Some((14, START, SLOT + 8)));
+    equal("who jumps to the instruction makes the system call", outcome(AT), Some((258, AT + 2)));
+    equal("told of once", patch(AT, alias, 0), -11);
+
+    // The page is put to another use: what was remembered is not believed.
+    write([0x90, 0x90, 0x90, 0x90, 0x90, 0x60, 0x90, 0x90]);
+    equal("an invalid opcode is one again", outcome(AT), Some((6, AT)));
+    write([0xb8, 40, 0, 0, 0, 0x0f, 0x0b, 0xc3]);
+    equal("and elsewhere", outcome(START), Some((6, AT)));
+
+    // The bytes change between the word and the call.
+    let mut third = SITE;
+    third[1] = 41;
+    write(third);
+    holds("a third site is told of", told(word));
+    write([0x90; 8]);
+    equal("bytes that are no site any more", patch(AT, alias, 0), -1);
+    equal("stay", bytes(), [0x90; 8]);
+}

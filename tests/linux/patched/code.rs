@@ -1,0 +1,131 @@
+//! System calls by the instruction, in code whose bytes are known.
+
+use std::arch::global_asm;
+
+/// More often than the hypervisor needs to see a site.
+pub const OFTEN: usize = 100;
+/// What a call through the table begins with.
+pub const CALL: u8 = 0xff;
+/// `mov eax, 39; syscall`, and a return where a function ends with it.
+const ORIGINAL: [u8; 7] = [0xb8, 39, 0, 0, 0, 0x0f, 0x05];
+
+global_asm!(
+    ".pushsection .text.sites, \"ax\", @progbits",
+    ".globl site_getpid, site_into_the_middle, site_through_red_zone, site_through_flags, site_red_zone, site_flags",
+    ".balign 64",
+    // getpid(), as a library's wrapper.
+    "site_getpid:",
+    "mov eax, 39",
+    "site_getpid_middle:",
+    "syscall",
+    "ret",
+    ".ascii \"the site of getpid\"",
+    ".balign 64",
+    // Makes system call rdi at the instruction of the function above.
+    "site_into_the_middle:",
+    "mov eax, edi",
+    "jmp site_getpid_middle",
+    ".balign 64",
+    // Returns rdi, which it keeps below the stack pointer during a system call.
+    "site_through_red_zone:",
+    "mov [rsp - 8], rdi",
+    "site_red_zone:",
+    "mov eax, 39",
+    "syscall",
+    "mov rax, [rsp - 8]",
+    "ret",
+    ".balign 64",
+    // Returns rdi, 0 or 1, which it keeps in the zero flag during a system call.
+    "site_through_flags:",
+    "cmp rdi, 1",
+    "site_flags:",
+    "mov eax, 39",
+    "syscall",
+    "sete al",
+    "movzx eax, al",
+    "ret",
+    ".popsection",
+);
+
+unsafe extern "C" {
+    fn site_getpid() -> u32;
+    fn site_into_the_middle(number: u64) -> u64;
+    fn site_through_red_zone(word: u64) -> u64;
+    fn site_through_flags(bit: u64) -> u64;
+    static site_red_zone: [u8; 7];
+    static site_flags: [u8; 7];
+}
+
+/// getpid.
+pub fn getpid() -> u32 {
+    // SAFETY: it only makes that system call.
+    unsafe { site_getpid() }
+}
+
+/// System call `number` without arguments, by a jump to the instruction.
+pub fn into_the_middle(number: u64) -> u64 {
+    // SAFETY: callers name such that touch no memory.
+    unsafe { site_into_the_middle(number) }
+}
+
+/// The word, out of the red zone.
+pub fn through_red_zone(word: u64) -> u64 {
+    // SAFETY: it only makes a system call that touches no memory.
+    unsafe { site_through_red_zone(word) }
+}
+
+/// The bit, out of a flag.
+pub fn through_flags(bit: u64) -> u64 {
+    // SAFETY: as above.
+    unsafe { site_through_flags(bit) }
+}
+
+/// The bytes of a site, as they are in memory.
+#[derive(Clone, Copy)]
+pub struct Site(*const [u8; 7]);
+
+impl Site {
+    /// That of [`getpid`].
+    pub fn getpid() -> Self {
+        Self(site_getpid as *const [u8; 7])
+    }
+
+    /// That of [`through_red_zone`].
+    pub fn red_zone() -> Self {
+        Self(&raw const site_red_zone)
+    }
+
+    /// That of [`through_flags`].
+    pub fn flags() -> Self {
+        Self(&raw const site_flags)
+    }
+
+    /// Where it is.
+    pub fn address(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The bytes.
+    pub fn bytes(self) -> [u8; 7] {
+        // SAFETY: it is code, which can be read; it may change, so not by an ordinary access.
+        unsafe { self.0.read_volatile() }
+    }
+
+    /// The first one.
+    pub fn first_byte(self) -> u8 {
+        self.bytes()[0]
+    }
+
+    /// Whether the instruction is still there.
+    pub fn is_original(self) -> bool {
+        self.bytes() == ORIGINAL
+    }
+
+    /// Whether the site of [`getpid`] has the instruction in `file`, the content of the program's file.
+    pub fn is_original_in(file: &[u8]) -> bool {
+        // Written so that it is not in the file twice.
+        let name = ["the site", " of getpid"].concat();
+        let Some(at) = file.windows(name.len()).position(|w| w == name.as_bytes()) else { return false };
+        file[..at].ends_with(&[&ORIGINAL[..], &[0xc3]].concat())
+    }
+}

@@ -1,0 +1,77 @@
+//! What becomes of programs whose system calls are made function calls while they run: `patched`.
+//!
+//! Each check makes its system calls by the `syscall` instruction, often, and looks what is in their place afterwards: a
+//! call, or still the instruction where a call would not be safe. Files, debuggers, filters and processes that change
+//! their own code must find what they would find without that.
+
+#![expect(unsafe_code, reason = "system calls, code and its bytes are what is looked at")]
+// UNSAFETY: raw system calls, and bytes of code that is executed.
+
+mod code;
+mod files;
+mod others;
+
+use std::process::ExitCode;
+
+use code::{CALL, OFTEN, Site};
+use linux_programs::child::{self, End};
+use linux_programs::report::Report;
+
+/// A site becomes a call, and goes on giving the right answer.
+fn hot(report: &mut Report) {
+    let own = std::process::id();
+    let wrong = (0..OFTEN).filter(|_| code::getpid() != own).count();
+    report.check("hot result", wrong, 0);
+    report.check("hot bytes", Site::getpid().first_byte(), CALL);
+    report.check("hot afterwards", code::getpid(), own);
+}
+
+/// What a leaf function keeps below its stack pointer stays there.
+fn red_zone(report: &mut Report) {
+    let kept = (0..OFTEN as u64).filter(|&n| code::through_red_zone(n << 32 | 7) == n << 32 | 7).count();
+    report.check("red zone kept", kept, OFTEN);
+    report.check("red zone is no call", Site::red_zone().is_original(), true);
+}
+
+/// Flags from before are read afterwards.
+fn flags(report: &mut Report) {
+    let right = (0..OFTEN as u64).filter(|&n| code::through_flags(n & 1) == n & 1).count();
+    report.check("flags kept", right, OFTEN);
+    report.check("flags is no call", Site::flags().is_original(), true);
+}
+
+/// Who jumps to the instruction itself, with another number, gets that system call.
+fn middle(report: &mut Report) {
+    report.check("middle is a call", Site::getpid().first_byte(), CALL);
+    // SAFETY: it has no arguments.
+    let parent = unsafe { libc::getppid() } as u64;
+    let wrong = (0..OFTEN).filter(|_| code::into_the_middle(libc::SYS_getppid as u64) != parent).count();
+    report.check("middle result", wrong, 0);
+}
+
+/// A new process has the same code; one that is loaded anew, too.
+fn processes(report: &mut Report) {
+    let forked = child::run(|| i32::from(Site::getpid().first_byte() != CALL || code::getpid() != std::process::id()));
+    report.check("forked", forked, End::Exited(0));
+    let loaded = std::process::Command::new("/proc/self/exe").arg(LOADED).status();
+    report.check("loaded anew", loaded.ok().and_then(|s| s.code()), Some(0));
+}
+
+/// Argument: look at the site, make the system call, end.
+const LOADED: &str = "loaded";
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(LOADED) {
+        let patched = Site::getpid().first_byte() == CALL;
+        return ExitCode::from(u8::from(!patched || code::getpid() != std::process::id()));
+    }
+    let mut report = Report::default();
+    report.group("hot", hot);
+    report.group("red-zone", red_zone);
+    report.group("flags", flags);
+    report.group("middle", middle);
+    report.group("processes", processes);
+    report.group("files", files::check);
+    report.group("others", others::check);
+    report.verdict()
+}

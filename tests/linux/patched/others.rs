@@ -1,0 +1,113 @@
+//! Debuggers, filters, and processes that change their code.
+
+use linux_programs::child::{self, End};
+use linux_programs::report::Report;
+
+use crate::code::{self, CALL, OFTEN, Site};
+
+fn trace(request: libc::c_uint, pid: i32, address: usize, data: usize) -> i64 {
+    // SAFETY: nothing of ours is named.
+    unsafe { libc::ptrace(request, pid, address, data) }
+}
+
+fn stopped_by(pid: i32) -> i32 {
+    let mut status = 0;
+    // SAFETY: the status goes to the variable.
+    unsafe { libc::waitpid(pid, &raw mut status, 0) };
+    if libc::WIFSTOPPED(status) { libc::WSTOPSIG(status) } else { 0 }
+}
+
+/// A child that is traced, stops, and makes the system call when it goes on.
+fn traced_child() -> i32 {
+    let pid = child::start(child::PATIENCE, || {
+        trace(libc::PTRACE_TRACEME, 0, 0, 0);
+        // SAFETY: no memory is named.
+        unsafe { libc::raise(libc::SIGSTOP) };
+        i32::from(code::getpid() != std::process::id())
+    });
+    assert_eq!(stopped_by(pid), libc::SIGSTOP);
+    pid
+}
+
+/// A debugger sees the instruction, and its breakpoint on it works.
+fn debugger(report: &mut Report) {
+    let pid = traced_child();
+    let at = Site::getpid().address();
+    let word = trace(libc::PTRACE_PEEKTEXT, pid, at, 0) as u64;
+    report.check("debugger sees", word & 0xff_ffff_ffff_ffff, 0x05_0f00_0000_27b8);
+    // A breakpoint: the page is the process's own from now on, and as the file has it.
+    trace(libc::PTRACE_POKETEXT, pid, at, (word & !0xff | 0xcc) as usize);
+    trace(libc::PTRACE_CONT, pid, 0, 0);
+    report.check("debugger stops", stopped_by(pid), libc::SIGTRAP);
+    trace(libc::PTRACE_POKETEXT, pid, at, word as usize);
+    // SAFETY: all zeros is one.
+    let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
+    trace(libc::PTRACE_GETREGS, pid, 0, (&raw mut registers) as usize);
+    report.check("debugger address", registers.rip, at as u64 + 1);
+    registers.rip -= 1;
+    trace(libc::PTRACE_SETREGS, pid, 0, (&raw mut registers) as usize);
+    trace(libc::PTRACE_CONT, pid, 0, 0);
+    report.check("debugger end", child::wait(pid), End::Exited(0));
+    report.check("debugger: ours is as before", Site::getpid().first_byte(), CALL);
+}
+
+/// A filter that refuses getpid is obeyed.
+fn filter(report: &mut Report) {
+    let end = child::run(|| {
+        let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+        let mut program = [
+            statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
+            libc::sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt: 0, jf: 1, k: libc::SYS_getpid as u32 },
+            statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EACCES as u32),
+            statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
+        ];
+        let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+        // SAFETY: no memory is named.
+        unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+        // SAFETY: the filter is read.
+        let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
+        let refused = (0..OFTEN).all(|_| code::getpid() as i32 == -libc::EACCES);
+        i32::from(done != 0 || !refused || Site::getpid().first_byte() != CALL)
+    });
+    report.check("filter", end, End::Exited(0));
+}
+
+const PAGE: usize = 4096;
+
+fn protect(site: Site, protection: i32) -> bool {
+    let page = site.address() & !(PAGE - 1);
+    // SAFETY: the page stays readable and, where it matters, executable.
+    unsafe { libc::mprotect(page as *mut libc::c_void, 2 * PAGE, protection) == 0 }
+}
+
+/// A process that makes its code writable and writes to it has the original, and its change.
+fn self_modifying(report: &mut Report) {
+    let end = child::run(|| {
+        let site = Site::getpid();
+        let all = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+        if !protect(site, all) {
+            return 1;
+        }
+        // The number is that of getppid, by one byte.
+        // SAFETY: the page is writable, and no other thread executes it.
+        unsafe { ((site.address() + 1) as *mut u8).write_volatile(libc::SYS_getppid as u8) };
+        if site.bytes() != [0xb8, libc::SYS_getppid as u8, 0, 0, 0, 0x0f, 0x05] {
+            return 2;
+        }
+        // SAFETY: it has no arguments.
+        let parent = unsafe { libc::getppid() } as u32;
+        // Writable code is never patched.
+        if (0..OFTEN).any(|_| code::getpid() != parent) || site.first_byte() != 0xb8 {
+            return 3;
+        }
+        0
+    });
+    report.check("self-modifying", end, End::Exited(0));
+    report.check("self-modifying: ours is as before", (Site::getpid().first_byte(), code::getpid()), (CALL, std::process::id()));
+}
+
+pub fn check(report: &mut Report) {
+    debugger(report);
+    filter(report);
+    self_modifying(report);
+}
