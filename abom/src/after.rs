@@ -33,6 +33,8 @@ pub struct After {
     pub below: Fate,
     /// Whether a path goes on to use the stack: so it is not gone.
     pub stack: bool,
+    /// Where a path leaves the bytes that are given: with those from there, more may be known.
+    pub left: Option<u64>,
 }
 
 /// A path, and what it still has to be asked.
@@ -48,7 +50,7 @@ struct Path {
 /// Follows all paths from `from`, the address behind the site.
 #[must_use]
 pub fn scan(code: &Code<'_>, from: u64) -> After {
-    let mut after = After { flags: Fate::Dead, below: Fate::Dead, stack: false };
+    let mut after = After { flags: Fate::Dead, below: Fate::Dead, stack: false, left: None };
     let mut paths: ArrayVec<Path, 8> = ArrayVec::new();
     let mut done: ArrayVec<Path, INSTRUCTIONS> = ArrayVec::new();
     paths.push(Path { at: from, depth: Some(0), flags: true, below: true });
@@ -63,6 +65,9 @@ pub fn scan(code: &Code<'_>, from: u64) -> After {
             }
             let known = code.instruction(path.at).and_then(|i| effect::of(&i).map(|e| (i, e)));
             let Some((i, e)) = known else {
+                if code.from(path.at).is_none() {
+                    after.left.get_or_insert(path.at);
+                }
                 after.give_up(&path);
                 break;
             };
@@ -216,6 +221,8 @@ mod tests {
     fn what_cannot_be_followed_is_unknown() {
         assert_eq!(fates(&[]), (Unknown, Unknown, false));
         assert_eq!(fates(&[0xff, 0xe0]), (Unknown, Unknown, false));
+        // jmp +0x1000
+        assert_eq!(scan(&Code::new(&[0xe9, 0xfb, 0x0f, 0, 0], 0x1000), 0x1000).left, Some(0x2000));
         // An endless loop reads nothing.
         assert_eq!(fates(&[0xeb, 0xfe]), (Dead, Dead, false));
     }

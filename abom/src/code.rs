@@ -8,19 +8,32 @@ pub const LONGEST: usize = 15;
 /// The instruction that all is about.
 pub const SYSCALL: [u8; 2] = [0x0f, 0x05];
 
-/// Bytes of a program and the address of the first.
+/// Bytes of a program and the address of the first; and others, from elsewhere, if need be.
 #[derive(Clone, Copy, Debug)]
 pub struct Code<'a> {
     bytes: &'a [u8],
     address: u64,
+    elsewhere: (&'a [u8], u64),
+}
+
+/// No more of them than the address space has room for.
+fn fitting(bytes: &[u8], address: u64) -> &[u8] {
+    let room = usize::try_from(u64::MAX.wrapping_sub(address)).unwrap_or(usize::MAX);
+    bytes.get(..bytes.len().min(room)).unwrap_or(&[])
 }
 
 impl<'a> Code<'a> {
     /// `bytes` as they are found at `address`. Those that the address space has no room for are left out.
     #[must_use]
     pub fn new(bytes: &'a [u8], address: u64) -> Self {
-        let room = usize::try_from(u64::MAX.wrapping_sub(address)).unwrap_or(usize::MAX);
-        Self { bytes: bytes.get(..bytes.len().min(room)).unwrap_or(&[]), address }
+        Self { bytes: fitting(bytes, address), address, elsewhere: (&[], 0) }
+    }
+
+    /// The same, and `bytes` as they are found at `address`: where a jump leads out of the first
+    /// ([`crate::after::After::left`]).
+    #[must_use]
+    pub fn and(self, bytes: &'a [u8], address: u64) -> Self {
+        Self { elsewhere: (fitting(bytes, address), address), ..self }
     }
 
     /// The address of the first byte.
@@ -38,8 +51,11 @@ impl<'a> Code<'a> {
     /// All bytes from `address` on.
     #[must_use]
     pub fn from(&self, address: u64) -> Option<&'a [u8]> {
-        let offset = usize::try_from(address.checked_sub(self.address)?).ok()?;
-        self.bytes.get(offset..)
+        let find = |bytes: &'a [u8], start: u64| {
+            let offset = usize::try_from(address.checked_sub(start)?).ok()?;
+            bytes.get(offset..).filter(|b| !b.is_empty())
+        };
+        find(self.bytes, self.address).or_else(|| find(self.elsewhere.0, self.elsewhere.1))
     }
 
     /// The `len` bytes at `address`, if all are there.
@@ -90,6 +106,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn bytes_from_elsewhere() {
+        let code = Code::new(&[0x90], 0x1000).and(&[0xc3], 0x9000);
+        assert!(code.instruction(0x1000).is_some() && code.instruction(0x9000).is_some());
+        assert!(code.instruction(0x1001).is_none() && code.instruction(0x9001).is_none());
     }
 
     #[test]

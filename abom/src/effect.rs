@@ -113,7 +113,7 @@ fn flags_and_flow(i: &Instruction) -> Option<(Flags, Flow)> {
         M::Call => (Flags::Kept, Flow::Call),
         M::Ret if i.op_count() == 0 => (Flags::Kept, Flow::Return),
         M::Syscall => (Flags::Kept, Flow::Syscall),
-        M::Int3 | M::Ud2 | M::Hlt => (Flags::Kept, Flow::Stop),
+        M::Int3 | M::Int | M::Ud2 | M::Hlt => (Flags::Kept, Flow::Stop),
         _ => return None,
     })
 }

@@ -70,6 +70,9 @@ pub struct Scan {
     /// Name each site that would stay as it is
     #[arg(long)]
     pub list: bool,
+    /// Judge each site by the bytes around it alone, as the X-Kernel does
+    #[arg(long)]
+    pub bytes: bool,
     /// Which kernel it is for.
     #[command(flatten)]
     pub kernel: Kernel,

@@ -23,6 +23,7 @@ use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
 
 use args::{Arguments, Verb};
+use scan::View;
 
 fn main() -> ExitCode {
     match run(Arguments::parse().verb) {
@@ -48,7 +49,8 @@ fn run(verb: Verb) -> Result<()> {
             for path in &scan.files {
                 let data = elf::read(path)?;
                 let name = path.display().to_string();
-                let report = scan::file(&name, &data, &ways).with_context(|| name.clone())?;
+                let view = if scan.bytes { View::Bytes } else { View::Whole };
+                let report = scan::file(&name, &data, &ways, view).with_context(|| name.clone())?;
                 if scan.json {
                     serde_json::to_writer(&mut out, &report)?;
                     writeln!(out)?;

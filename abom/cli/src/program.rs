@@ -2,8 +2,9 @@
 //!
 //! Direct jumps and calls say where they go. An indirect one goes to an address that is in a word of data, in a
 //! relocation, in a table of 32-bit offsets as compilers make for `switch`, in a table of landing pads, or is taken by a
-//! `lea`. All of these count, whoever uses them. Code outside of functions is read, too, but nothing is believed of it
-//! but that it may jump.
+//! `lea`. All of these count, whoever uses them. Code that no symbol or unwind table names is read from the end of the
+//! function before it. What was read wrongly has invalid instructions or is jumped to in the middle of one, and nothing is
+//! believed of all of that function then.
 
 use abom::facts::{Facts, Inside, RedZone};
 use abom::{Code, Refusal};
@@ -16,6 +17,9 @@ use crate::unwind::{self, Unwound};
 /// The most entries of a table of offsets that are looked at.
 const TABLE: usize = 4096;
 
+/// The `lock` prefix.
+const LOCK: u8 = 0xf0;
+
 /// A function and its instructions.
 #[derive(Debug)]
 pub struct Function {
@@ -25,10 +29,8 @@ pub struct Function {
     pub starts: Vec<u64>,
     /// What it does below its stack pointer.
     pub red_zone: RedZone,
-    /// Whether all of it is instructions.
+    /// Whether all of it is instructions, as far as can be told.
     pub whole: bool,
-    /// Whether something says that it is a function: a symbol, an unwind table.
-    pub named: bool,
 }
 
 /// A program's code.
@@ -42,6 +44,8 @@ pub struct Program<'a> {
     pub entered: Vec<u64>,
     /// The `syscall` instructions, in order.
     pub sites: Vec<u64>,
+    /// What direct jumps and calls name.
+    jumps: Vec<u64>,
 }
 
 impl<'a> Program<'a> {
@@ -49,7 +53,7 @@ impl<'a> Program<'a> {
     pub fn new(elf: Elf<'a>) -> Self {
         let unwound = unwind::functions(&elf);
         let extents = extents(&elf, &unwound);
-        let mut program = Self { elf, functions: Vec::new(), entered: Vec::new(), sites: Vec::new() };
+        let mut program = Self { elf, functions: Vec::new(), entered: Vec::new(), sites: Vec::new(), jumps: Vec::new() };
         for area in program.elf.code.clone() {
             let mut at = area.address;
             let inside: Vec<Extent> = extents.iter().copied().filter(|e| area.has(e.start) && e.end <= area.end()).collect();
@@ -63,6 +67,7 @@ impl<'a> Program<'a> {
             }
             program.gap(&area, at, area.end());
         }
+        program.check_jumps();
         program.landing_pads(&unwound);
         program.data();
         program.entered.extend(extents.iter().map(|e| e.start));
@@ -83,18 +88,13 @@ impl<'a> Program<'a> {
         }
         let red_zone = if whole { redzone::of(&list) } else { RedZone::Unknown };
         let starts = list.iter().map(Instruction::ip).collect();
-        self.functions.push(Function { extent, starts, red_zone, whole, named: true });
+        self.functions.push(Function { extent, starts, red_zone, whole });
     }
 
-    /// Code that no function is known to have: read from its beginning, and from anew behind what is none. It is between
-    /// functions, so its beginning is one of an instruction; who jumps into it is not known.
+    /// Code that no function is known to have. It is between functions, so it begins with an instruction.
     fn gap(&mut self, area: &Area<'_>, start: u64, end: u64) {
         if start < end {
             self.function(area, Extent { start, end });
-            if let Some(function) = self.functions.last_mut() {
-                function.named = false;
-                function.red_zone = RedZone::Unknown;
-            }
         }
     }
 
@@ -106,7 +106,7 @@ impl<'a> Program<'a> {
             self.sites.push(i.ip());
         }
         if i.op_count() > 0 && i.op0_kind() == OpKind::NearBranch64 {
-            self.entered.push(i.near_branch64());
+            self.jumps.push(i.near_branch64());
         }
         if i.mnemonic() == Mnemonic::Lea && i.memory_base() == Register::RIP {
             let target = i.memory_displacement64();
@@ -116,6 +116,20 @@ impl<'a> Program<'a> {
                 self.table(target);
             }
         }
+    }
+
+    /// Whether jumps lead to instructions. Those over a `lock` prefix, which older code has, lead into one.
+    fn check_jumps(&mut self) {
+        let jumps = std::mem::take(&mut self.jumps);
+        for &to in &jumps {
+            let next = self.functions.partition_point(|f| f.extent.start <= to);
+            let Some(function) = next.checked_sub(1).and_then(|n| self.functions.get_mut(n)) else { continue };
+            let Err(place) = function.starts.binary_search(&to) else { continue };
+            let before = place.checked_sub(1).and_then(|n| function.starts.get(n).copied());
+            let locked = before.is_some_and(|at| at.checked_add(1) == Some(to) && byte(&self.elf, at) == Some(LOCK));
+            function.whole &= to >= function.extent.end || locked;
+        }
+        self.entered.extend(jumps);
     }
 
     fn is_code(&self, address: u64) -> bool {
@@ -184,7 +198,7 @@ impl<'a> Program<'a> {
         }
         let known = Facts {
             starts: Some(&function.starts),
-            inside: if function.named { Inside::Entered(&self.entered) } else { Inside::Unknown },
+            inside: Inside::Entered(&self.entered),
             red_zone: function.red_zone,
             taken: &[],
             seen: None,
@@ -217,6 +231,12 @@ fn extents(elf: &Elf<'_>, unwound: &[Unwound]) -> Vec<Extent> {
         extent.end = extent.end.min(next);
     }
     all
+}
+
+/// The byte of code at an address.
+fn byte(elf: &Elf<'_>, address: u64) -> Option<u8> {
+    let area = elf.code.iter().find(|a| a.has(address))?;
+    area.bytes.get(usize::try_from(address.checked_sub(area.address)?).ok()?).copied()
 }
 
 /// The bytes of an area from `start` to `end`.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use abom::{Plan, Ways, plan};
+use abom::after::scan;
+use abom::{Code, Facts, Inside, Plan, RedZone, Refusal, Ways, plan};
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
@@ -41,19 +42,61 @@ pub struct Report {
     pub list: Vec<Site>,
 }
 
+/// From what a site is judged.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum View {
+    /// All of the program.
+    Whole,
+    /// The bytes around the site, as the X-Kernel sees them, which catches who comes to an overwritten instruction.
+    Bytes,
+}
+
+/// Bytes ahead of a site, and from it on, that the X-Kernel looks at.
+const AHEAD: u64 = 2048;
+const BEHIND: u64 = 2048;
+/// Where stubs could be: so far behind the program, in so much memory.
+const STUBS_AT: u64 = 0x10_0000;
+const STUBS: u64 = 0x1000_0000;
+
 /// Looks at all sites of a file.
-pub fn file(name: &str, data: &[u8], ways: &Ways) -> Result<Report> {
+pub fn file(name: &str, data: &[u8], ways: &Ways, view: View) -> Result<Report> {
     let elf = Elf::parse(data)?;
     ensure!(rewrite::record(&elf)?.is_none(), "already patched: `verify` or `unpatch` it");
     let program = Program::new(elf);
-    Ok(report(name, &program, ways))
+    Ok(report(name, &program, ways, view))
 }
 
-fn report(file: &str, program: &Program<'_>, ways: &Ways) -> Report {
+/// What the X-Kernel would do: with the bytes around a site, and stubs anywhere behind the program.
+fn from_bytes<'a>(program: &Program<'a>, site: u64, ways: &Ways) -> Result<Plan<'a>, Refusal> {
+    let area = program.elf.code.iter().find(|a| a.has(site)).ok_or(Refusal::NoSyscall)?;
+    let all = Code::new(area.bytes, area.address);
+    let start = site.saturating_sub(AHEAD).max(area.address);
+    let end = site.saturating_add(BEHIND).min(area.end());
+    let length = usize::try_from(end.saturating_sub(start)).map_err(|_| Refusal::NoSyscall)?;
+    let mut code = Code::new(all.bytes(start, length).ok_or(Refusal::NoSyscall)?, start);
+    // Where a jump leads away, the bytes there are looked at, too.
+    if let Some(left) = scan(&code, site.saturating_add(2)).left
+        && let Some(bytes) = all.from(left)
+    {
+        code = code.and(bytes.get(..64).unwrap_or(bytes), left);
+    }
+    let facts = Facts { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, taken: &[], seen: None };
+    let plan = plan(&code, site, ways, &facts)?;
+    if let Plan::Stub(stub) = &plan {
+        let from = area.end().saturating_add(STUBS_AT);
+        stub.first_fit(from, from.saturating_add(STUBS)).ok_or(Refusal::NoRoom)?;
+    }
+    Ok(plan)
+}
+
+fn report(file: &str, program: &Program<'_>, ways: &Ways, view: View) -> Report {
     let mut report =
         Report { file: file.to_string(), sites: 0, eligible: 0, patterns: BTreeMap::new(), refusals: BTreeMap::new(), list: Vec::new() };
     for &address in &program.sites {
-        let planned = program.around(address).and_then(|(code, facts)| plan(&code, address, ways, &facts).map(|p: Plan<'_>| p.how()));
+        let planned = match view {
+            View::Whole => program.around(address).and_then(|(code, facts)| plan(&code, address, ways, &facts)).map(|p| p.how()),
+            View::Bytes => from_bytes(program, address, ways).map(|p| p.how()),
+        };
         report.sites += 1;
         let mut site = Site { address, pattern: None, form: None, refusal: None };
         match planned {
