@@ -6,7 +6,7 @@
 //! site, those apart that had no room to fall in, counts as one. Where the whole function is known, nothing is guessed.
 
 use arrayvec::ArrayVec;
-use iced_x86::Instruction;
+use iced_x86::{Instruction, Mnemonic};
 
 use crate::code::Code;
 use crate::effect::falls_through;
@@ -55,6 +55,9 @@ fn agreed(code: &Code<'_>, site: u64) -> Before {
     let mut readings = [0_u64; REACH as usize + 1];
     for d in 1..=REACH {
         let Some(i) = site.checked_sub(u64::from(d)).and_then(|at| code.instruction(at)) else { continue };
+        if !is_sensible(&i) {
+            continue;
+        }
         let rest = usize::try_from(u64::from(d).saturating_sub(i.len() as u64)).unwrap_or(0);
         let arrives = i.len() as u64 == u64::from(d) || i.len() as u64 <= u64::from(d) && readings.get(rest).is_some_and(|&r| r != 0);
         if arrives && let (Some(&tail), Some(reading)) = (readings.get(rest), readings.get(d as usize).map(|_| d)) {
@@ -76,6 +79,17 @@ fn agreed(code: &Code<'_>, site: u64) -> Before {
         distance = start;
     }
     before
+}
+
+/// Whether a reading with this instruction may be the right one: whether compilers emit such, for user mode.
+fn is_sensible(i: &Instruction) -> bool {
+    use Mnemonic as M;
+    match i.mnemonic() {
+        M::Ret => i.op_count() == 0,
+        M::Retf | M::Iret | M::Iretd | M::Iretq | M::Enter | M::Hlt | M::Cli | M::Sti | M::Int1 => false,
+        M::In | M::Out | M::Insb | M::Insd | M::Insw | M::Outsb | M::Outsd | M::Outsw => false,
+        _ => true,
+    }
 }
 
 /// The next beginning that is more than `distance` bytes ahead, if all settled readings agree on it.

@@ -6,6 +6,7 @@
 //! function before it. What was read wrongly has invalid instructions or is jumped to in the middle of one, and nothing is
 //! believed of all of that function then.
 
+use abom::before;
 use abom::facts::{Facts, Inside, RedZone};
 use abom::{Code, Refusal};
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
@@ -203,7 +204,10 @@ impl<'a> Program<'a> {
             taken: &[],
             seen: None,
         };
-        Ok((code, known))
+        // If the bytes alone say otherwise, one of them is wrong.
+        let [by_function, by_bytes] = [&known, &unknown].map(|facts| before::instructions(&code, site, facts));
+        let agree = by_function.iter().zip(&by_bytes).all(|(a, b)| a.ip() == b.ip());
+        Ok((code, if agree { known } else { unknown }))
     }
 }
 

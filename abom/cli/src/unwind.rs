@@ -23,8 +23,10 @@ pub fn functions(elf: &Elf<'_>) -> Vec<Unwound> {
     while let Ok(Some(entry)) = entries.next() {
         let CieOrFde::Fde(partial) = entry else { continue };
         let Ok(fde) = partial.parse(EhFrame::cie_from_offset) else { continue };
-        let start = fde.initial_address();
-        let extent = Extent { start, end: start.saturating_add(fde.len()) };
+        // The table of a signal's return begins a byte early, so that an address less one is found in it.
+        let early = u64::from(fde.cie().is_signal_trampoline());
+        let end = fde.initial_address().saturating_add(fde.len());
+        let extent = Extent { start: fde.initial_address().saturating_add(early), end };
         let pads = match fde.lsda() {
             Some(Pointer::Direct(at)) if at != 0 => Some(at),
             _ => None,
