@@ -41,13 +41,21 @@ struct Call {
     push: bool,
     /// Where the instruction is that makes it.
     at: u64,
+    /// Where the thread faulted, and its stack pointer there.
+    from: u64,
+    rsp: u64,
 }
 
+/// A thread: the system call that is being made for it.
 #[derive(Debug, Default)]
 struct Thread {
     call: Option<Call>,
-    signal: c_int,
 }
+
+/// What the kernel means to do about a system call that a signal has interrupted: start it again, whether there is a
+/// handler or not, or only if there is none.
+const RESTARTS: [u64; 2] = [512_u64.wrapping_neg(), 513_u64.wrapping_neg()];
+const RESTARTS_WITHOUT_HANDLER: [u64; 2] = [514_u64.wrapping_neg(), 516_u64.wrapping_neg()];
 
 #[derive(Debug, Default)]
 struct Tracer {
@@ -96,37 +104,37 @@ fn request(what: libc::c_uint, tid: pid_t, address: u64, data: u64) -> c_long {
     unsafe { libc::ptrace(what, tid, address, data) }
 }
 
+/// A stopped thread's registers. All zero if it is no more: another has ended the process.
 fn registers(tid: pid_t) -> user_regs_struct {
     // SAFETY: all zero is a valid value.
     let mut regs: user_regs_struct = unsafe { std::mem::zeroed() };
-    assert_eq!(request(libc::PTRACE_GETREGS, tid, 0, &raw mut regs as u64), 0);
+    request(libc::PTRACE_GETREGS, tid, 0, &raw mut regs as u64);
     regs
 }
 
 fn set_registers(tid: pid_t, regs: &user_regs_struct) {
-    assert_eq!(request(libc::PTRACE_SETREGS, tid, 0, std::ptr::from_ref(regs) as u64), 0);
+    request(libc::PTRACE_SETREGS, tid, 0, std::ptr::from_ref(regs) as u64);
 }
 
 fn memory(tid: pid_t, address: u64, bytes: &mut [u8]) -> bool {
     fs::File::open(format!("/proc/{tid}/mem")).is_ok_and(|f| f.read_exact_at(bytes, address).is_ok())
 }
 
-fn word(tid: pid_t, address: u64) -> u64 {
+fn word(tid: pid_t, address: u64) -> Option<u64> {
     let mut bytes = [0; 8];
-    assert!(memory(tid, address, &mut bytes), "no memory at {address:#x}");
-    u64::from_le_bytes(bytes)
+    memory(tid, address, &mut bytes).then(|| u64::from_le_bytes(bytes))
 }
 
 /// A `syscall` instruction in the thread's vDSO.
-fn instruction(tid: pid_t) -> u64 {
-    let maps = fs::read_to_string(format!("/proc/{tid}/maps")).expect("maps");
-    let line = maps.lines().find(|l| l.ends_with("[vdso]")).expect("a vDSO");
-    let (start, rest) = line.split_once('-').expect("a range");
-    let end = rest.split_once(' ').expect("a range").0;
+fn instruction(tid: pid_t) -> Option<u64> {
+    let maps = fs::read_to_string(format!("/proc/{tid}/maps")).ok()?;
+    let line = maps.lines().find(|l| l.ends_with("[vdso]"))?;
+    let (start, rest) = line.split_once('-')?;
+    let end = rest.split_once(' ')?.0;
     let [start, end] = [start, end].map(|n| u64::from_str_radix(n, 16).expect("an address"));
     let mut bytes = vec![0; usize::try_from(end - start).expect("small")];
-    assert!(memory(tid, start, &mut bytes));
-    start + bytes.windows(2).position(|w| w == [0x0f, 0x05]).expect("a system call in the vDSO") as u64
+    let at = memory(tid, start, &mut bytes).then(|| bytes.windows(2).position(|w| w == [0x0f, 0x05]))??;
+    Some(start + at as u64)
 }
 
 impl Tracer {
@@ -177,7 +185,7 @@ impl Tracer {
                 request(libc::PTRACE_GETEVENTMSG, tid, 0, &raw mut new as u64);
                 let new = pid_t::try_from(new).expect("a thread");
                 let call = self.threads[&tid].call;
-                self.threads.insert(new, Thread { call, signal: 0 });
+                self.threads.insert(new, Thread { call });
                 if self.early.remove(&new) {
                     self.stopped(new, libc::SIGSTOP << 8);
                 }
@@ -185,22 +193,29 @@ impl Tracer {
             }
         }
         let call = self.threads[&tid].call;
+        let regs = registers(tid);
+        let restarts = RESTARTS.contains(&regs.rax);
+        let interrupted = restarts || RESTARTS_WITHOUT_HANDLER.contains(&regs.rax);
         match (signal, call) {
-            (libc::SIGTRAP | libc::SIGSTOP, Some(call)) if registers(tid).rip == call.at + 2 => self.finish(tid, call),
-            (libc::SIGTRAP, Some(call)) if registers(tid).rip != call.at => {
-                // `rt_sigreturn`: all registers are others now.
-                let thread = self.threads.get_mut(&tid).expect("known");
-                thread.call = None;
-                let signal = std::mem::take(&mut thread.signal);
-                self.go_on(tid, signal);
-            }
-            (libc::SIGTRAP, _) => self.go_on(tid, 0),
-            (libc::SIGSTOP, None) => self.go_on(tid, 0),
-            (libc::SIGSEGV, None) if self.begin(tid) => self.go_on(tid, 0),
-            (signal, Some(_)) => {
-                // Delivered when the system call is done, at the address of its caller.
-                self.threads.get_mut(&tid).expect("known").signal = signal;
+            (libc::SIGTRAP | libc::SIGSTOP, Some(call)) if regs.rip == call.at + 2 && !interrupted => self.finish(tid, call, regs, 0),
+            // `rt_sigreturn`: all registers are others now.
+            (libc::SIGTRAP, Some(call)) if regs.rip != call.at && regs.rip != call.at + 2 => {
+                self.threads.get_mut(&tid).expect("known").call = None;
                 self.go_on(tid, 0);
+            }
+            // Nothing yet, or a signal that is still to be told of.
+            (libc::SIGTRAP, _) | (libc::SIGSTOP, None) => self.go_on(tid, 0),
+            (libc::SIGSEGV, None) if self.begin(tid).is_some() => self.go_on(tid, 0),
+            (signal, Some(call)) if regs.rip == call.at + 2 && !restarts => {
+                let rax = if interrupted { u64::from(libc::EINTR.cast_unsigned()).wrapping_neg() } else { regs.rax };
+                self.finish(tid, call, user_regs_struct { rax, ..regs }, signal);
+            }
+            (signal, Some(call)) => {
+                // Not made yet, or to be made again: from the beginning.
+                let rax = if regs.rip == call.at { regs.rax } else { regs.orig_rax };
+                set_registers(tid, &user_regs_struct { rax, rip: call.from, rsp: call.rsp, rcx: call.back, orig_rax: u64::MAX, ..regs });
+                self.threads.get_mut(&tid).expect("known").call = None;
+                self.go_on(tid, signal);
             }
             (signal, None) => self.go_on(tid, signal),
         }
@@ -212,46 +227,46 @@ impl Tracer {
     }
 
     /// A fault: makes the system call, if it is one.
-    fn begin(&mut self, tid: pid_t) -> bool {
+    fn begin(&mut self, tid: pid_t) -> Option<()> {
         let mut regs = registers(tid);
+        let (from, rsp) = (regs.rip, regs.rsp);
         let mut bytes = [0; 9];
         if !memory(tid, regs.rip, &mut bytes) {
-            return false;
+            return None;
         }
         let (prefix, rest) = if bytes.starts_with(&[0x2e, 0x48]) { (2, &bytes[2..]) } else { (0, &bytes[..7]) };
         let slot = u64::from_le_bytes([rest[3], rest[4], rest[5], rest[6], 0xff, 0xff, 0xff, 0xff]);
-        if !(TABLE..TABLE + 8 * SLOTS).contains(&slot) || rest[..2] == [0xff, 0x24] && rest[2] != 0x25 {
-            return false;
+        if !(TABLE..TABLE + 8 * SLOTS).contains(&slot) {
+            return None;
         }
         let (back, push) = match rest[..3] {
             [0xff, 0x14, 0x25] => (regs.rip + prefix + 7, true),
             [0xff, 0x24, 0x25] if slot == JUMP_SLOT => (regs.rcx, false),
             [0xff, 0x24, 0x25] => {
-                let back = word(tid, regs.rsp);
                 regs.rsp += 8;
-                (back, true)
+                (word(tid, regs.rsp - 8)?, true)
             }
-            _ => return false,
+            _ => return None,
         };
         if slot > TABLE && slot != JUMP_SLOT {
             regs.rax = (slot - TABLE) / 8 - 1;
         }
-        let at = instruction(tid);
-        if push {
-            assert_eq!(request(libc::PTRACE_POKEDATA, tid, regs.rsp - 8, back), 0);
+        let at = instruction(tid)?;
+        if push && request(libc::PTRACE_POKEDATA, tid, regs.rsp - 8, back) != 0 {
+            return None;
         }
         regs.rip = at;
         regs.orig_rax = u64::MAX;
         set_registers(tid, &regs);
         self.calls += 1;
-        self.threads.get_mut(&tid).expect("known").call = Some(Call { back, push, at });
-        true
+        self.threads.get_mut(&tid)?.call = Some(Call { back, push, at, from, rsp });
+        Some(())
     }
 
     /// The system call is made.
-    fn finish(&mut self, tid: pid_t, call: Call) {
-        let mut regs = registers(tid);
+    fn finish(&mut self, tid: pid_t, call: Call, mut regs: user_regs_struct, signal: c_int) {
         regs.rip = call.back;
+        regs.orig_rax = u64::MAX;
         regs.rcx = if call.push { 0x5a5a_5a5a } else { call.back };
         regs.r11 = 0xa5a5_a5a5;
         regs.eflags = regs.eflags & !0x100 ^ ARITHMETIC;
@@ -260,9 +275,7 @@ impl Tracer {
             request(libc::PTRACE_POKEDATA, tid, regs.rsp - 8, call.back);
         }
         set_registers(tid, &regs);
-        let thread = self.threads.get_mut(&tid).expect("known");
-        thread.call = None;
-        let signal = std::mem::take(&mut thread.signal);
+        self.threads.get_mut(&tid).expect("known").call = None;
         self.go_on(tid, signal);
     }
 }
