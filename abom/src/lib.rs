@@ -29,6 +29,7 @@ pub mod refusal;
 pub mod steps;
 pub mod stub;
 pub mod table;
+pub mod unwind;
 
 pub use code::Code;
 pub use effect::falls_through;

@@ -90,6 +90,8 @@ dom_counters! {
     crossings,
     /// System calls of user mode that trapped and were bounced to the guest kernel.
     syscalls_trap,
+    /// System calls of user mode by function call, as the guest kernel has counted them; known when the domain ends.
+    syscalls_call,
     /// Page faults taken, of either mode.
     page_faults,
     /// Exceptions bounced to the guest kernel, page faults included.

@@ -53,8 +53,9 @@ pub fn record(domain: &Domain) {
     let patched = abom.patched.iter().fold(0u64, |sum, c| sum.saturating_add(c.get()));
     let _ = write!(
         out,
-        ",\"alive_ns\":{alive},\"syscalls\":{{\"trap\":{}}},\"abom\":{{\"patched\":{patched},\"declined\":{},\"caught\":{},\"patterns\":",
+        ",\"alive_ns\":{alive},\"syscalls\":{{\"trap\":{},\"call\":{}}},\"abom\":{{\"patched\":{patched},\"declined\":{},\"caught\":{},\"patterns\":",
         domain.counters.syscalls_trap.get(),
+        domain.counters.syscalls_call.get(),
         abom.declined.get(),
         abom.caught.get()
     );

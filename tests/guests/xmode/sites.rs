@@ -26,7 +26,7 @@ fn keep(word: u64, flags: u64) -> i64 {
 }
 
 fn patch(site: u64, alias: u64, flags: u64) -> i64 {
-    call(__HYPERVISOR_xmode_op, XMODEOP_patch, &mut XmodePatch { site, alias, flags })
+    call(__HYPERVISOR_xmode_op, XMODEOP_patch, &mut XmodePatch { site, alias, flags, ..XmodePatch::default() })
 }
 
 /// The process's code page with these rights.

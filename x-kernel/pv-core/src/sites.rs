@@ -28,6 +28,12 @@ impl Site {
         Self { offset: (address & 0xfff) as u16, bytes: u64::from_le_bytes(bytes) }
     }
 
+    /// The bytes that end with it.
+    #[must_use]
+    pub const fn bytes(self) -> [u8; 8] {
+        self.bytes.to_le_bytes()
+    }
+
     fn place(self) -> usize {
         let mixed = (self.bytes ^ u64::from(self.offset)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (mixed >> 54) as usize % PLACES

@@ -14,8 +14,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use abom::patch::LONGEST_PATCH;
 use abom::steps::{Others, Step};
-use abom::{Code, Facts, Fixup, Patch, Pattern, Plan, Refusal, Seen, Table, Ways, plan};
+use abom::{Code, Facts, Fixup, Patch, Pattern, Plan, Refusal, Seen, Table, Ways, plan, unwind};
 use arrayvec::ArrayVec;
 use pv_core::frame::Mfn;
 use pv_core::pt;
@@ -31,16 +32,24 @@ use crate::arch::x86_64::tlb;
 use crate::domain::Domain;
 use crate::domain::vcpu::{Vcpu, VcpuState};
 use crate::mm::guest_access::{self, GuestPtr};
+use crate::mm::frame_table;
 use crate::mm::layout::is_guest_range;
+use crate::mm::window::FrameWindow;
 use crate::perf::Counter;
 use crate::trace;
 
 /// The most patches of a domain.
 const MOST_PATCHES: usize = 4096;
-/// Bytes that are looked at on each side of a site.
-const AROUND: u64 = 64;
-/// The most patches that can lie in those.
+/// Bytes that are looked at before a site, and from it on.
+const BEFORE: u64 = 64;
+/// See [`BEFORE`].
+const AFTER: u64 = 320;
+/// The most of a function that is read to find where its instructions begin.
+const FUNCTION: u64 = 4096;
+/// The most patches that are taken into account around a site, and how far off.
 const NEAR: usize = 64;
+/// See [`NEAR`].
+const NEARBY: u64 = FUNCTION;
 
 const PAGE: u64 = 0x1000;
 /// Page-table entry bits: present, writable, for user mode, not executable.
@@ -100,39 +109,53 @@ impl AbomCounters {
 pub struct Wishes {
     /// Address of the word; 0 until there is one.
     word: u64,
-    /// The site and its registers.
-    last: Option<(u64, Seen)>,
+    /// Frame and offset of the word behind it, in which the kernel counts function calls.
+    calls: Option<(Mfn, usize)>,
+    /// The site, how it is known, and its registers.
+    last: Option<(u64, Site, Seen)>,
 }
 
 /// Bytes of a program around a site.
 struct Window {
-    bytes: [u8; 2 * AROUND as usize],
+    bytes: Vec<u8>,
     start: u64,
-    len: usize,
 }
 
 impl Window {
-    /// As many as there are around `site`: not those of a neighbouring page that is missing.
-    fn read(site: u64) -> Option<Self> {
-        let mut window = Self { bytes: [0; 2 * AROUND as usize], start: 0, len: 0 };
+    /// As many as there are from `start`, or [`BEFORE`] without, to [`AFTER`] behind the site: not those of a
+    /// neighbouring page that is missing.
+    fn read(site: u64, start: Option<u64>) -> Option<Self> {
         let page = site & !(PAGE - 1);
-        let (low, high) = (site.saturating_sub(AROUND), site.checked_add(AROUND)?);
-        let whole = low..high;
-        let here = low.max(page)..high.min(page.checked_add(PAGE)?);
-        for range in [whole, here.start..high, low..here.end, here] {
-            let Ok(len) = usize::try_from(range.end.checked_sub(range.start)?) else { continue };
-            if guest_access::copy_in(range.start, window.bytes.get_mut(..len)?).is_ok() {
-                (window.start, window.len) = (range.start, len);
-                return Some(window);
+        let low = start.filter(|s| *s <= site && site.abs_diff(*s) <= FUNCTION).unwrap_or(site.saturating_sub(BEFORE));
+        let (high, last) = (site.checked_add(AFTER)?, page.checked_add(PAGE)?);
+        for range in [low..high, low.max(page)..high, low..high.min(last), low.max(page)..high.min(last)] {
+            let len = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
+            let mut bytes = Vec::new();
+            bytes.try_reserve_exact(len).ok()?;
+            bytes.resize(len, 0);
+            if guest_access::copy_in(range.start, &mut bytes).is_ok() {
+                return Some(Self { bytes, start: range.start });
             }
         }
         None
     }
 
+    /// Where instructions begin, if one begins at `start` and they lead to the site.
+    fn starts(&self, start: u64, site: u64) -> Option<Vec<u64>> {
+        let mut starts = Vec::new();
+        starts.try_reserve_exact(self.bytes.len()).ok()?;
+        let (code, mut at) = (self.code(), start);
+        while let Some(instruction) = code.instruction(at) {
+            starts.push(at);
+            at = instruction.next_ip();
+        }
+        starts.binary_search(&site).is_ok().then_some(starts)
+    }
+
     /// Takes `patch`, which is `delta` further on than when it was written, out of the bytes. Returns its place.
     fn forget(&mut self, patch: &Patch, delta: u64) -> Option<Range<u64>> {
         let at = usize::try_from(patch.address().wrapping_add(delta).checked_sub(self.start)?).ok()?;
-        let bytes = self.bytes.get_mut(..self.len)?.get_mut(at..at.checked_add(patch.old().len())?)?;
+        let bytes = self.bytes.get_mut(at..at.checked_add(patch.old().len())?)?;
         if bytes != patch.new_bytes() {
             return None;
         }
@@ -142,7 +165,7 @@ impl Window {
     }
 
     fn code(&self) -> Code<'_> {
-        Code::new(self.bytes.get(..self.len).unwrap_or(&[]), self.start)
+        Code::new(&self.bytes, self.start)
     }
 }
 
@@ -167,15 +190,29 @@ pub fn keep(cx: &mut HcCx<'_>, wish: &XmodeSites) -> Result<(), Errno> {
         return Err(Errno::ENOSYS);
     }
     let word = wish.word;
-    if wish.flags != 0 || cx.state.xmode.is_none() || word & 7 != 0 || word >> 63 == 0 || !is_guest_range(word, 8) {
+    if wish.flags != 0 || cx.state.xmode.is_none() || word & 7 != 0 || word >> 63 == 0 || !is_guest_range(word, 16) {
         return Err(Errno::EINVAL);
     }
     if cx.domain.sites.lock().is_none() {
-        let fresh = Abom { sites: Box::new(Sites::new()), written: Vec::new() };
+        let mut written = Vec::new();
+        written.try_reserve_exact(MOST_PATCHES).map_err(|_| Errno::ENOMEM)?;
+        let fresh = Abom { sites: Box::new(Sites::new()), written };
         cx.domain.sites.lock().get_or_insert(fresh);
     }
-    cx.state.wishes = Wishes { word, last: None };
+    let calls = mapped(cx.state, word.wrapping_add(8), PRESENT, 0).map(|frame| (frame, (word.wrapping_add(8) & (PAGE - 1)) as usize));
+    cx.state.wishes = Wishes { word, calls, last: None };
     Ok(())
+}
+
+/// Reads how many system calls the vCPU's processes have made by function call, by their kernel's own account. While the
+/// domain has its memory still.
+pub fn count_calls(domain: &Domain, state: &mut VcpuState) {
+    let Some((frame, offset)) = core::mem::take(&mut state.wishes).calls else { return };
+    if frame_table::info(frame).is_some_and(|info| info.owner() == Some(domain.id))
+        && let Some(window) = FrameWindow::new(frame)
+    {
+        domain.counters.syscalls_call.add(window.read_u64_at(offset));
+    }
 }
 
 /// A process has made a system call by the instruction.
@@ -203,25 +240,51 @@ pub fn trapped(regs: &GuestRegs, domain: &Domain, state: &mut VcpuState) {
                 abom.sites.settle(key, verdict.is_ok());
             }
             if let Err(refusal) = verdict {
-                domain.abom_counters.refuse(refusal);
-                trace::record(trace::Id::SiteRefused, site, refusal.index() as u64, regs.rax);
+                refused(domain, site, bytes, regs.rax, refusal);
                 return;
             }
         }
     }
-    state.wishes.last = Some((site, seen(regs)));
+    state.wishes.last = Some((site, key, seen(regs)));
     if GuestPtr::<u64>::new(state.wishes.word).write(&site).is_err() {
         state.wishes = Wishes::default();
     }
 }
 
-/// Whether the site can be patched, as its bytes are.
+/// Counts a site that stays as it is.
+fn refused(domain: &Domain, site: u64, bytes: [u8; 8], number: u64, refusal: Refusal) {
+    domain.abom_counters.refuse(refusal);
+    trace::record(trace::Id::SiteRefused, site, refusal.index() as u64, number);
+    log::debug!("domain {}: system call {number} stays at {site:#x}, {bytes:02x?}: {refusal}", domain.id.raw());
+}
+
+/// Whether the site can be patched, as its bytes are, or perhaps with more knowledge.
 fn look(regs: &GuestRegs, site: u64) -> Result<(), Refusal> {
-    let window = Window::read(site).ok_or(Refusal::NoSyscall)?;
-    match plan(&window.code(), site, &WAYS, &Facts::trapped(seen(regs), &[]))? {
-        Plan::Call(patch) if is_in_page(&patch, site) => Ok(()),
-        _ => Err(Refusal::NoRoom),
+    let window = Window::read(site, None).ok_or(Refusal::NoSyscall)?;
+    match plan(&window.code(), site, &WAYS, &Facts::trapped(seen(regs), &[])) {
+        Ok(Plan::Call(patch)) if is_in_page(&patch, site) => Ok(()),
+        Ok(_) => Err(Refusal::NoRoom),
+        Err(Refusal::NotAligned) => Ok(()),
+        Err(refusal) => Err(refusal),
     }
+}
+
+/// Where the function begins that the site is in, by what its module says of itself.
+///
+/// # Errors
+/// The address of what is not mapped.
+fn function(module: u64, site: u64) -> Result<Option<u64>, u64> {
+    let mut missing = None;
+    let mut read = |address: u64, buf: &mut [u8]| {
+        let is_processes = address.checked_add(buf.len() as u64).is_some_and(|end| end >> 63 == 0);
+        let done = is_processes && guest_access::copy_in(address, buf).is_ok();
+        if is_processes && !done {
+            missing = Some(address);
+        }
+        done
+    };
+    let found = if module == 0 { None } else { unwind::function_start(&mut read, module, site) };
+    missing.map_or(Ok(found), Err)
 }
 
 /// Whether all of the patch is in the page of its site.
@@ -234,36 +297,38 @@ fn is_in_page(patch: &Patch, site: u64) -> bool {
 ///
 /// # Errors
 /// `-EINVAL` for flags that are unknown, or if the two addresses are not one place that the process may execute and not
-/// write and the kernel may write; `-EAGAIN` if another site was told of since; `-EPERM` if it cannot be patched as it is
-/// now; `-ENOSPC` for too many patches.
-pub fn patch(cx: &mut HcCx<'_>, wish: &XmodePatch) -> Result<(), Errno> {
+/// write and the kernel may write; `-EAGAIN` if another site was told of since; `-EFAULT` if `missing` must be mapped
+/// first; `-EPERM` if it cannot be patched as it is now; `-ENOSPC` for too many patches.
+pub fn patch(cx: &mut HcCx<'_>, wish: &mut XmodePatch) -> Result<(), Errno> {
     let (site, alias) = (wish.site, wish.alias);
     if wish.flags != 0 || (site ^ alias) & (PAGE - 1) != 0 || alias >> 63 == 0 || site >> 63 != 0 {
         return Err(Errno::EINVAL);
     }
-    let (_, seen) = cx.state.wishes.last.take().filter(|(told, _)| *told == site).ok_or(Errno::EAGAIN)?;
+    let (_, key, seen) = cx.state.wishes.last.take().filter(|(told, ..)| *told == site).ok_or(Errno::EAGAIN)?;
     let frame = mapped(cx.state, site, PRESENT | USER, WRITE | NX).ok_or(Errno::EINVAL)?;
     if mapped(cx.state, alias, PRESENT | WRITE, 0) != Some(frame) {
         return Err(Errno::EINVAL);
     }
-    let mut window = Window::read(site).ok_or(Errno::EINVAL)?;
-    let mut taken: ArrayVec<Range<u64>, NEAR> = ArrayVec::new();
-    for written in near(cx.domain, frame, site)? {
-        if let Some(region) = window.forget(&written.patch, moved(&written.patch, site)) {
-            taken.try_push(region).map_err(|_| Errno::ENOSPC)?;
-        }
+    let start = function(wish.module, site).map_err(|missing| {
+        wish.missing = missing;
+        cx.state.wishes.last = Some((site, key, seen));
+        Errno::EFAULT
+    })?;
+    let planned = planned(cx.domain, frame, site, start, seen)?;
+    // It may have been patched since it trapped: for another process.
+    let stays = !matches!(planned, Ok(_) | Err(Refusal::Taken | Refusal::NoSyscall));
+    if let Some(abom) = cx.domain.sites.lock().as_mut() {
+        abom.sites.settle(key, !stays);
     }
-    let patch = match plan(&window.code(), site, &WAYS, &Facts::trapped(seen, &taken)) {
-        Ok(Plan::Call(patch)) if is_in_page(&patch, site) => patch,
-        Ok(_) => return Err(Errno::EPERM),
-        Err(refusal) => {
-            cx.domain.abom_counters.refuse(refusal);
-            return Err(Errno::EPERM);
+    let patch = planned.map_err(|refusal| {
+        if stays {
+            refused(cx.domain, site, key.bytes(), seen.rax, refusal);
         }
-    };
+        Errno::EPERM
+    })?;
     // Before the first byte is written: a thread may meet it.
     remember(cx.domain, Written { frame, patch: patch.clone() })?;
-    write(cx.domain, &patch, alias.wrapping_sub(site)).map_err(|()| Errno::EFAULT)?;
+    write(cx.domain, &patch, alias.wrapping_sub(site)).map_err(|()| Errno::EINVAL)?;
     let pattern = patch.how().pattern;
     if let Some(counter) = cx.domain.abom_counters.patched.get(pattern.index()) {
         counter.bump();
@@ -272,19 +337,45 @@ pub fn patch(cx: &mut HcCx<'_>, wish: &XmodePatch) -> Result<(), Errno> {
     Ok(())
 }
 
+/// The patch for the site, as its bytes are now, in a function that begins at `start`.
+///
+/// # Errors
+/// `-EINVAL` if the bytes cannot be read, `-ENOSPC` for too many patches around.
+fn planned(domain: &Domain, frame: Mfn, site: u64, start: Option<u64>, seen: Seen) -> Result<Result<Patch, Refusal>, Errno> {
+    let mut window = Window::read(site, start).ok_or(Errno::EINVAL)?;
+    let mut taken: ArrayVec<Range<u64>, NEAR> = ArrayVec::new();
+    for written in near(domain, frame, site, NEARBY)? {
+        if let Some(region) = window.forget(&written.patch, moved(&written.patch, site)) {
+            taken.try_push(region).map_err(|_| Errno::ENOSPC)?;
+        }
+    }
+    let starts = start.and_then(|start| window.starts(start, site));
+    let facts = Facts { starts: starts.as_deref(), ..Facts::trapped(seen, &taken) };
+    Ok(match plan(&window.code(), site, &WAYS, &facts) {
+        Ok(Plan::Call(patch)) if is_in_page(&patch, site) => Ok(patch),
+        Ok(_) => Err(Refusal::NoRoom),
+        Err(refusal) => Err(refusal),
+    })
+}
+
 /// How much further on `patch`'s page is at `address` than it was when the patch was planned.
 fn moved(patch: &Patch, address: u64) -> u64 {
     (address & !(PAGE - 1)).wrapping_sub(patch.address() & !(PAGE - 1))
 }
 
-/// The patches in `frame` that may have bytes near `address`.
-fn near(domain: &Domain, frame: Mfn, address: u64) -> Result<ArrayVec<Written, NEAR>, Errno> {
-    let mut found = ArrayVec::new();
+/// The patches in `frame` that begin within `distance` of `address`.
+fn near(domain: &Domain, frame: Mfn, address: u64, distance: u64) -> Result<Vec<Written>, Errno> {
+    let mut found = Vec::new();
+    // Nothing is allocated under the lock.
+    found.try_reserve_exact(NEAR).map_err(|_| Errno::ENOMEM)?;
     let offset = address & (PAGE - 1);
     if let Some(abom) = domain.sites.lock().as_ref() {
-        let close = |w: &&Written| w.frame == frame && (w.patch.address() & (PAGE - 1)).abs_diff(offset) <= AROUND;
+        let close = |w: &&Written| w.frame == frame && (w.patch.address() & (PAGE - 1)).abs_diff(offset) <= distance;
         for written in abom.written.iter().filter(close) {
-            found.try_push(written.clone()).map_err(|_| Errno::ENOSPC)?;
+            if found.len() >= NEAR {
+                return Err(Errno::ENOSPC);
+            }
+            found.push(written.clone());
         }
     }
     Ok(found)
@@ -299,10 +390,10 @@ fn remember(domain: &Domain, new: Written) -> Result<(), Errno> {
         *old = new;
         return Ok(());
     }
-    if written.len() >= MOST_PATCHES {
+    // All of it was reserved at the start.
+    if written.len() >= MOST_PATCHES.min(written.capacity()) {
         return Err(Errno::ENOSPC);
     }
-    written.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
     written.push(new);
     Ok(())
 }
@@ -342,9 +433,9 @@ pub fn invalid_opcode(regs: &mut GuestRegs, vcpu: &Vcpu, domain: &Arc<Domain>, s
 /// What to do with a thread at `rip`, if a patch is there.
 fn fixup(rip: u64, domain: &Domain, state: &VcpuState) -> Option<Fixup> {
     let frame = mapped(state, rip, PRESENT | USER, 0)?;
-    near(domain, frame, rip).ok()?.iter().find_map(|Written { patch, .. }| {
+    near(domain, frame, rip, LONGEST_PATCH as u64).ok()?.iter().find_map(|Written { patch, .. }| {
         let delta = moved(patch, rip);
-        let mut bytes = [0u8; abom::patch::LONGEST_PATCH];
+        let mut bytes = [0u8; LONGEST_PATCH];
         let now = bytes.get_mut(..patch.new_bytes().len())?;
         guest_access::copy_in(patch.address().wrapping_add(delta), now).ok()?;
         if now != patch.new_bytes() {

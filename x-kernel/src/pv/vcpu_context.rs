@@ -7,7 +7,7 @@ use pv_core::frame::{self, FrameKind, Mfn};
 use xen_abi::arch_x86::{VGCF_in_kernel, VcpuGuestContext};
 use xen_abi::errno::Errno;
 
-use super::{descriptor, mmu, vcpu_info};
+use super::{abom, descriptor, mmu, vcpu_info};
 use crate::arch::x86_64::entry::GuestRegs;
 use crate::arch::x86_64::entry::regs::rflags;
 use crate::domain::Domain;
@@ -170,6 +170,7 @@ pub fn move_info(domain: &Arc<Domain>, vcpu: &Vcpu, mfn: Mfn, offset: u32) -> Re
 /// Gives back what a vCPU that will not run again holds: its tables, its roots, its `vcpu_info`. May be called again.
 pub fn tear_down(domain: &Arc<Domain>, vcpu: &Vcpu) {
     let mut state = vcpu.state.lock();
+    abom::count_calls(domain, &mut state);
     {
         let _mm = domain.mm.lock();
         descriptor::release_gdt(domain, vcpu, &mut state);

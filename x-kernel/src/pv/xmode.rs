@@ -31,7 +31,15 @@ pub fn arch_7(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
         c if c == XMODEOP_query => args.ptr::<XmodeQuery, 1>().write(&XmodeQuery { version: XMODE_VERSION, features: 0 })?,
         c if c == XMODEOP_enable => enable(cx, &args.ptr::<XmodeEnable, 1>().read()?)?,
         c if c == XMODEOP_sites => abom::keep(cx, &args.ptr::<XmodeSites, 1>().read()?)?,
-        c if c == XMODEOP_patch => abom::patch(cx, &args.ptr::<XmodePatch, 1>().read()?)?,
+        c if c == XMODEOP_patch => {
+            let to = args.ptr::<XmodePatch, 1>();
+            let mut wish = to.read()?;
+            let done = abom::patch(cx, &mut wish);
+            if done == Err(Errno::EFAULT) {
+                to.write(&wish)?;
+            }
+            done?;
+        }
         _ => return Err(Errno::ENOSYS),
     }
     OK

@@ -49,21 +49,26 @@ abi_structs! {
 
     /// Where to tell of sites.
     pub struct XmodeSites: 16 {
-        /// Virtual address, aligned and in the upper half, of a word. The address of a `syscall` instruction is written
-        /// there when it has trapped, and could be a call if the process had a page of its own.
+        /// Virtual address, aligned and in the upper half, of two words. The address of a `syscall` instruction is written
+        /// to the first when it has trapped, and could be a call if the process had a page of its own. In the second the
+        /// kernel may count the system calls that are function calls, for the counters.
         pub word: u64,
         /// Zero.
         pub flags: u64,
     }
 
     /// A site whose page is the process's own now.
-    pub struct XmodePatch: 24 {
+    pub struct XmodePatch: 40 {
         /// The address of the `syscall` instruction in the process, as told last.
         pub site: u64,
         /// The same place in a writable mapping of the kernel's.
         pub alias: u64,
+        /// Where the first page of the module is mapped in the process, or 0: its unwind table says where functions begin.
+        pub module: u64,
         /// Zero.
         pub flags: u64,
+        /// With `-EFAULT`: an address that was needed and is not mapped. To ask again once it is goes on.
+        pub missing: u64,
     }
 
     /// What the domain's work ended with; it goes on all the same.

@@ -3,6 +3,7 @@
 //! `boot` is time, `crossings` what the same work costs in entries to ring 0 and in instructions, `memory` what the
 //! hypervisor keeps for itself. `workloads` is beside an ordinary PV guest instead: whether programs work in X-mode.
 
+mod abom;
 mod boot;
 mod counts;
 mod crossings;
@@ -144,12 +145,13 @@ pub fn save(name: &str, value: &serde_json::Value) -> Result<()> {
 /// `bench`.
 pub fn run(name: &str, runs: u32, kernel: Option<&str>) -> Result<()> {
     match name {
+        "abom" => abom::run(kernel),
         "boot" => boot::run(runs.max(1)),
         "crossings" => crossings::run(),
         "memory" => memory::run(),
         "operations" => operations::run(),
         "workloads" => workloads::run(kernel),
-        _ => bail!("nothing called '{name}' can be measured: boot, crossings, memory, operations, workloads"),
+        _ => bail!("nothing called '{name}' can be measured: abom, boot, crossings, memory, operations, workloads"),
     }
 }
 

@@ -194,6 +194,7 @@ SYM_CODE_START_LOCAL(xlibos_call)
 	movq	PER_CPU_VAR(current_task), %r11
 	cmpq	$0, TASK_TI_syscall_work(%r11)
 	jne	xlibos_call_with_work
+	incq	PER_CPU_VAR(xlibos_wish + 8)
 	movq	%rsp, %rdi
 	call	*sys_call_table(, %rax, 8)
 
@@ -221,6 +222,7 @@ SYM_CODE_START_LOCAL(xlibos_call_all)
 	UNWIND_HINT_EMPTY
 	FRAME_OF_CALL .Lall_have_return_address xlibos_call_all_has_stack
 	PUSH_AND_CLEAR_REGS rax=$-ENOSYS
+	incq	PER_CPU_VAR(xlibos_wish + 8)
 	jmp	xlibos_do_syscall
 SYM_INNER_LABEL(xlibos_no_return_address, SYM_L_LOCAL)
 	xorl	%ecx, %ecx
@@ -232,6 +234,7 @@ SYM_CODE_END(xlibos_call_all)
 SYM_CODE_START_LOCAL(xlibos_call_with_work)
 	UNWIND_HINT_REGS
 	SAVE_KEPT_REGS
+	incq	PER_CPU_VAR(xlibos_wish + 8)
 xlibos_do_syscall:
 	movq	%rsp, %rdi
 	movslq	%eax, %rsi
@@ -258,6 +261,8 @@ SYM_CODE_END(xlibos_exit_with_work)
  */
 SYM_CODE_START(xlibos_return_from_trap)
 	UNWIND_HINT_REGS
+	cmpq	$0, PER_CPU_VAR(xlibos_wish)
+	jne	xlibos_trap_exit_wish
 	UNMASK_OR_IRET
 SYM_INNER_LABEL(xlibos_trap_exit_start, SYM_L_GLOBAL)
 	movq	PER_CPU_VAR(current_task), %r11
@@ -279,6 +284,10 @@ SYM_INNER_LABEL(xlibos_trap_exit_work, SYM_L_LOCAL)
 	movb	$1, EVENT_MASK
 	movq	%rsp, %rdi
 	call	irqentry_exit_to_user_mode
+	jmp	xlibos_return_from_trap
+SYM_INNER_LABEL(xlibos_trap_exit_wish, SYM_L_LOCAL)
+	movq	%rsp, %rdi
+	call	xlibos_grant_wish
 	jmp	xlibos_return_from_trap
 SYM_CODE_END(xlibos_return_from_trap)
 

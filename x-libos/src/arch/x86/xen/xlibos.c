@@ -117,6 +117,7 @@ void xlibos_init_cpu(void)
 			DESCTYPE_S);
 	if (!xlibos_enable())
 		BUG();
+	xlibos_keep_sites();
 }
 
 void __init xlibos_init_capabilities(void)
@@ -143,6 +144,8 @@ void __init xlibos_map_table(void)
 		      _TIF_IO_BITMAP | _TIF_NEED_FPU_LOAD));
 
 	__set_fixmap(VSYSCALL_PAGE, __pa_symbol(xlibos_table), PAGE_KERNEL_RO);
+	if (!IS_ENABLED(CONFIG_SMP))
+		xlibos_keep_sites();
 	elf_hwcap2 |= HWCAP2_XLIBOS;
 }
 

@@ -26,7 +26,9 @@
 #include <asm/fsgsbase.h>
 #include <asm/percpu.h>
 
+struct page;
 struct pt_regs;
+struct vm_area_struct;
 
 #ifdef CONFIG_XLIBOS
 
@@ -63,10 +65,15 @@ static __always_inline void xlibos_wrgsbase(unsigned long base)
 
 void xlibos_init(const char *cmdline);
 void xlibos_init_cpu(void);
+void xlibos_keep_sites(void);
 void xlibos_init_capabilities(void);
 void xlibos_map_table(void);
 void xlibos_rewind_syscall(struct pt_regs *regs);
 bool xlibos_stepped_into_call(struct pt_regs *regs);
+
+struct page *__xlibos_page_to_map(struct vm_area_struct *vma,
+				  struct page *page);
+struct page *__xlibos_original(struct page *page);
 
 #else /* !CONFIG_XLIBOS */
 

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * System calls by the instruction that the hypervisor makes function calls.
+ *
+ * It tells of a site that traps often by a word. The site's page belongs to a
+ * file, whose content must not change: copy the page, let processes that
+ * execute it map the copy instead, and have the hypervisor patch that. Who
+ * reads or maps the file gets the original, and so does a debugger, and a
+ * process that writes to its code.
+ */
+#include <linux/entry-common.h>
+#include <linux/hashtable.h>
+#include <linux/mm.h>
+#include <linux/mmu_context.h>
+#include <linux/pagemap.h>
+#include <linux/percpu.h>
+#include <linux/slab.h>
+#include <linux/spinlock.h>
+
+#include <asm/xen/hypercall.h>
+#include <asm/xen/xlibos.h>
+
+#define XMODEOP_sites	3
+#define XMODEOP_patch	4
+
+struct xmode_sites {
+	u64 word;
+	u64 flags;
+};
+
+struct xmode_patch {
+	u64 site;
+	u64 alias;
+	u64 module;
+	u64 flags;
+	u64 missing;
+};
+
+/* How many pages may be missing that the hypervisor looks at. */
+#define MOST_MISSING	32
+
+#define WORDS		(PAGE_SIZE / sizeof(u64))
+/* Words of a page that patches may change, and those of one patch. */
+#define MOST_CHANGED	128
+#define MOST_OF_ONE	3
+
+/* A page of a file, and the copy that is executed. Both are held. */
+struct shadow {
+	struct hlist_node node;
+	struct page *original;
+	struct page *patched;
+	unsigned int changed;
+	struct {
+		u16 at;
+		u64 was;
+	} word[MOST_CHANGED];
+};
+
+/*
+ * Words that the hypervisor knows: the site that it wants to patch, or 0; and
+ * system calls by function call, which it counts none of.
+ */
+DEFINE_PER_CPU(unsigned long [2], xlibos_wish);
+
+static DEFINE_HASHTABLE(shadows, 8);	/* by original page */
+static HLIST_HEAD(dead);		/* not mapped any more, or soon not */
+static unsigned long nr_shadows;
+static DEFINE_SPINLOCK(shadows_lock);
+
+void xlibos_keep_sites(void)
+{
+	struct xmode_sites sites = {
+		.word = (u64)raw_cpu_ptr(xlibos_wish),
+	};
+
+	/* Refused where programs are to stay as they are. */
+	(void)_hypercall2(int, arch_7, XMODEOP_sites, &sites);
+}
+
+static struct shadow *shadow_of(struct page *patched)
+{
+	return !patched->mapping && PageOwnerPriv1(patched) ?
+	       (struct shadow *)page_private(patched) : NULL;
+}
+
+static bool may_be_patched(struct vm_area_struct *vma)
+{
+	unsigned long flags = vma->vm_flags;
+
+	if ((flags & (VM_EXEC | VM_WRITE | VM_SHARED)) != VM_EXEC)
+		return false;
+	return vma->vm_file ||
+	       vma->vm_start == (unsigned long)vma->vm_mm->context.vdso;
+}
+
+/* Whether the original is what it was, but for what was patched. */
+static bool is_fresh(struct shadow *shadow)
+{
+	const u64 *now = page_address(shadow->original);
+	const u64 *copy = page_address(shadow->patched);
+	unsigned int at, n = 0;
+
+	for (at = 0; at < WORDS; at++) {
+		u64 was = copy[at];
+
+		if (n < shadow->changed && shadow->word[n].at == at)
+			was = shadow->word[n++].was;
+		if (now[at] != was)
+			return false;
+	}
+	return true;
+}
+
+static void bury(struct shadow *shadow)
+{
+	hash_del(&shadow->node);
+	hlist_add_head(&shadow->node, &dead);
+}
+
+static struct shadow *find(struct page *original)
+{
+	struct shadow *shadow;
+
+	hash_for_each_possible(shadows, shadow, node, (unsigned long)original)
+		if (shadow->original == original)
+			return shadow;
+	return NULL;
+}
+
+/*
+ * The page to map where a process executes this one. The caller's reference
+ * goes over to it.
+ */
+struct page *__xlibos_page_to_map(struct vm_area_struct *vma, struct page *page)
+{
+	struct shadow *shadow;
+
+	if (!READ_ONCE(nr_shadows) || PageAnon(page) || !may_be_patched(vma))
+		return page;
+	spin_lock(&shadows_lock);
+	shadow = find(page);
+	if (shadow && !is_fresh(shadow)) {
+		bury(shadow);
+		shadow = NULL;
+	}
+	if (shadow) {
+		get_page(shadow->patched);
+		put_page(page);
+		page = shadow->patched;
+	}
+	spin_unlock(&shadows_lock);
+	return page;
+}
+
+/* The page whose content is seen where this one is mapped. */
+struct page *__xlibos_original(struct page *page)
+{
+	struct shadow *shadow = shadow_of(page);
+
+	return shadow ? shadow->original : page;
+}
+
+/* Frees what nobody maps any more. */
+static void prune(void)
+{
+	struct shadow *shadow;
+	struct hlist_node *next;
+	int bucket;
+
+	hash_for_each_safe(shadows, bucket, next, shadow, node)
+		if (!shadow->original->mapping &&
+		    !PageReserved(shadow->original))
+			bury(shadow);
+	hlist_for_each_entry_safe(shadow, next, &dead, node) {
+		if (page_count(shadow->patched) != 1)
+			continue;
+		hlist_del(&shadow->node);
+		nr_shadows--;
+		ClearPageOwnerPriv1(shadow->patched);
+		set_page_private(shadow->patched, 0);
+		put_page(shadow->patched);
+		put_page(shadow->original);
+		kfree(shadow);
+	}
+}
+
+static void cast_shadow(struct page *original)
+{
+	struct shadow *shadow = kzalloc(sizeof(*shadow), GFP_KERNEL);
+	struct page *patched = alloc_page(GFP_KERNEL);
+
+	spin_lock(&shadows_lock);
+	if (nr_shadows >= totalram_pages() / 64)
+		prune();
+	if (!shadow || !patched || find(original) ||
+	    nr_shadows >= totalram_pages() / 64) {
+		spin_unlock(&shadows_lock);
+		kfree(shadow);
+		if (patched)
+			__free_page(patched);
+		return;
+	}
+	copy_page(page_address(patched), page_address(original));
+	get_page(original);
+	shadow->original = original;
+	shadow->patched = patched;
+	SetPageOwnerPriv1(patched);
+	set_page_private(patched, (unsigned long)shadow);
+	hash_add(shadows, &shadow->node, (unsigned long)original);
+	nr_shadows++;
+	spin_unlock(&shadows_lock);
+}
+
+/* Notes what is different from the original, which is what it was. */
+static void note_changes(struct shadow *shadow)
+{
+	const u64 *original = page_address(shadow->original);
+	const u64 *copy = page_address(shadow->patched);
+	unsigned int at, n = 0;
+
+	spin_lock(&shadows_lock);
+	for (at = 0; at < WORDS && n < MOST_CHANGED; at++) {
+		if (original[at] == copy[at])
+			continue;
+		shadow->word[n].at = at;
+		shadow->word[n].was = original[at];
+		n++;
+	}
+	shadow->changed = n;
+	spin_unlock(&shadows_lock);
+}
+
+static struct page *page_at(unsigned long address)
+{
+	struct page *page;
+
+	return get_user_pages(address, 1, 0, &page, NULL) == 1 ? page : NULL;
+}
+
+static bool is_syscall(const u8 *insn)
+{
+	return offset_in_page(insn) != PAGE_SIZE - 1 &&
+	       insn[0] == 0x0f && insn[1] == 0x05;
+}
+
+/* What is missing is the process's own: its headers and unwind table. */
+static int ask(struct xmode_patch *patch)
+{
+	int err, tries;
+
+	for (tries = 0; tries < MOST_MISSING; tries++) {
+		struct page *page;
+
+		err = _hypercall2(int, arch_7, XMODEOP_patch, patch);
+		if (err != -EFAULT)
+			break;
+		page = page_at(patch->missing);
+		if (!page)
+			break;
+		put_page(page);
+	}
+	return err;
+}
+
+static void patch(unsigned long site)
+{
+	struct xmode_patch patch = { .site = site };
+	struct vm_area_struct *vma;
+	struct shadow *shadow;
+	struct page *page;
+
+	vma = vma_lookup(current->mm, site);
+	if (!vma || !may_be_patched(vma))
+		return;
+	page = page_at(site);
+	if (page && !shadow_of(page) && !PageAnon(page)) {
+		cast_shadow(page);
+		put_page(page);
+		zap_page_range(vma, site & PAGE_MASK, PAGE_SIZE);
+		page = page_at(site);
+	}
+	if (!page)
+		return;
+	shadow = shadow_of(page);
+	/* It may have been patched already, for another process. */
+	if (shadow && shadow->changed + MOST_OF_ONE <= MOST_CHANGED &&
+	    is_syscall(page_address(page) + offset_in_page(site))) {
+		patch.alias = (u64)page_address(page) + offset_in_page(site);
+		patch.module = vma->vm_start - (vma->vm_pgoff << PAGE_SHIFT);
+		if (!ask(&patch))
+			note_changes(shadow);
+	}
+	put_page(page);
+}
+
+/* A system call was bounced, is done, and its site is wanted. */
+__visible noinstr void xlibos_grant_wish(struct pt_regs *regs)
+{
+	unsigned long site;
+
+	irqentry_enter_from_user_mode(regs);
+	instrumentation_begin();
+	site = this_cpu_xchg(xlibos_wish[0], 0);
+	local_irq_enable();
+	if (current->mm && !mmap_read_lock_killable(current->mm)) {
+		patch(site);
+		mmap_read_unlock(current->mm);
+	}
+	local_irq_disable();
+	instrumentation_end();
+	irqentry_exit_to_user_mode(regs);
+}
