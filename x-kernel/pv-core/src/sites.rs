@@ -5,6 +5,8 @@
 //! whoever writes one looks at the real bytes. The table is small and of fixed size; a site that has the place of another
 //! begins anew.
 
+use alloc::vec::Vec;
+
 /// Sites that are remembered.
 const PLACES: usize = 1024;
 /// A site is looked at when it has trapped so often.
@@ -68,20 +70,20 @@ pub enum Next {
 /// The table of sites.
 #[derive(Debug)]
 pub struct Sites {
-    places: [(Site, State); PLACES],
-}
-
-impl Default for Sites {
-    fn default() -> Self {
-        Self::new()
-    }
+    places: Vec<(Site, State)>,
 }
 
 impl Sites {
-    /// Nothing is known.
+    /// A table in which nothing is known.
+    ///
+    /// # Errors
+    /// None when memory is short.
     #[must_use]
-    pub const fn new() -> Self {
-        Self { places: [(Site { offset: 0, bytes: 0 }, State::Empty); PLACES] }
+    pub fn new() -> Option<Self> {
+        let mut places = Vec::new();
+        places.try_reserve_exact(PLACES).ok()?;
+        places.resize(PLACES, (Site::default(), State::Empty));
+        Some(Self { places })
     }
 
     fn state(&mut self, site: Site) -> Option<&mut State> {
@@ -127,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_hot_site_is_looked_at_and_then_asked_for() {
-        let mut sites = Sites::new();
+        let mut sites = Sites::new().unwrap();
         let site = Site::new(0x7f00_1234_5678, *b"abcdefgh");
         assert_eq!(trapped(&mut sites, site, 4), [Next::Nothing, Next::Nothing, Next::Look, Next::Look]);
         // The same place of the same library, elsewhere.
@@ -141,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_refused_site_is_left_alone() {
-        let mut sites = Sites::new();
+        let mut sites = Sites::new().unwrap();
         let site = Site::new(0x1002, [1; 8]);
         trapped(&mut sites, site, usize::from(HOT));
         sites.settle(site, false);
@@ -150,7 +152,7 @@ mod tests {
 
     #[test]
     fn other_bytes_are_another_site() {
-        let mut sites = Sites::new();
+        let mut sites = Sites::new().unwrap();
         let (a, b) = (Site::new(0x10, [1; 8]), Site::new(0x10, [2; 8]));
         trapped(&mut sites, a, 2);
         assert_eq!(trapped(&mut sites, b, 3), [Next::Nothing, Next::Nothing, Next::Look]);
@@ -158,7 +160,7 @@ mod tests {
 
     #[test]
     fn there_is_a_place_for_every_site() {
-        let mut sites = Sites::new();
+        let mut sites = Sites::new().unwrap();
         for n in 0..100_000u64 {
             assert_eq!(sites.trapped(Site::new(n, n.wrapping_mul(0x1234_5678_9abc_def1).to_le_bytes())), Next::Nothing);
         }

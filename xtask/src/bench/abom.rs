@@ -46,8 +46,7 @@ fn run_part(name: &'static str, kernel: Option<&str>) -> Result<Part> {
     let mut command = ContainerArgs::workloads_command();
     command.push(name.into());
     let container = Container::new(&ContainerArgs::workloads(), &command)?;
-    let guest =
-        GuestArgs { kernel: Some(kernel.unwrap_or(run::LIBOS).into()), options: "loglevel=debug".into(), ..GuestArgs::default() };
+    let guest = GuestArgs { kernel: Some(kernel.unwrap_or(run::LIBOS).into()), options: "loglevel=debug".into(), ..GuestArgs::default() };
     let image = sh::target("bench/abom.iso")?;
     iso::make(&run::boot(&guest, &container.script(), true)?, &image)?;
     let stats = sh::target(&format!("bench/abom-{name}.stats"))?;
@@ -76,7 +75,13 @@ fn run_part(name: &'static str, kernel: Option<&str>) -> Result<Part> {
     let domain = &counters["domains"][0];
     let number = |v: &Value| v.as_u64().context("the counters have no system calls");
     let syscalls = &domain["syscalls"];
-    Ok(Part { name, trap: number(&syscalls["trap"])?, call: number(&syscalls["call"])?, abom: domain["abom"].clone(), left: left(&ended.log) })
+    Ok(Part {
+        name,
+        trap: number(&syscalls["trap"])?,
+        call: number(&syscalls["call"])?,
+        abom: domain["abom"].clone(),
+        left: left(&ended.log),
+    })
 }
 
 /// `bench abom`.

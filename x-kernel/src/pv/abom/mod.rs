@@ -1,0 +1,227 @@
+//! ABOM in the X-Kernel: which system calls of a domain's processes become function calls, and what becomes of a thread
+//! that meets an overwritten instruction.
+//!
+//! A system call that traps is counted by its site; a hot one is planned (crate `abom`), and if that is a patch, X-LibOS
+//! is told by a word of its memory. It makes the page one that only processes which execute it share, so that no file
+//! changes, and asks for the patch. That is planned once more, from the bytes that are there then, and written through the
+//! kernel's own mapping of the page: nothing is written that the guest could not write itself.
+//!
+//! What is remembered of a patch is only for putting threads right, and is believed only where the bytes of the patch are
+//! found: the guest may have put the page to any other use.
+
+mod caught;
+mod patch;
+mod window;
+
+use alloc::vec::Vec;
+
+use abom::{Facts, Patch, Pattern, Plan, Refusal, Seen, Table, Ways, plan};
+use pv_core::frame::Mfn;
+use pv_core::pt;
+use pv_core::sites::{Next, Site, Sites};
+use xen_abi::errno::Errno;
+use xen_abi::xmode::XmodeSites;
+
+pub use caught::invalid_opcode;
+pub use patch::patch;
+use window::Window;
+
+use super::hypercall::HcCx;
+use super::mmu;
+use crate::arch::x86_64::entry::GuestRegs;
+use crate::domain::Domain;
+use crate::domain::vcpu::VcpuState;
+use crate::mm::frame_table;
+use crate::mm::guest_access::{self, GuestPtr};
+use crate::mm::layout::is_guest_range;
+use crate::mm::window::FrameWindow;
+use crate::perf::Counter;
+use crate::trace;
+
+const PAGE: u64 = 0x1000;
+/// Page-table entry bits: present, writable, for user mode, not executable.
+const PRESENT: u64 = 1 << 0;
+const WRITE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
+const NX: u64 = 1 << 63;
+
+/// How sites are to be changed here: by calls. Nothing places stubs for a running program.
+const WAYS: Ways = Ways { table: Table::X_CONTAINER, stubs: None };
+
+/// A patch that was written, at the address that its page had then.
+#[derive(Clone)]
+struct Written {
+    frame: Mfn,
+    patch: Patch,
+}
+
+/// A domain's sites and patches.
+pub struct Abom {
+    sites: Sites,
+    written: Vec<Written>,
+}
+
+/// What was done about sites.
+pub struct AbomCounters {
+    /// Sites patched, by [`Pattern`].
+    pub patched: [Counter; Pattern::ALL.len()],
+    /// Sites refused, by [`Refusal`].
+    pub refused: [Counter; Refusal::ALL.len()],
+    /// Sites that could be patched, but for which X-LibOS had no page of its own.
+    pub declined: Counter,
+    /// Threads that met an overwritten instruction and were put right.
+    pub caught: Counter,
+}
+
+impl AbomCounters {
+    /// All zero.
+    pub const fn new() -> Self {
+        Self {
+            patched: [const { Counter::new() }; Pattern::ALL.len()],
+            refused: [const { Counter::new() }; Refusal::ALL.len()],
+            declined: Counter::new(),
+            caught: Counter::new(),
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal) {
+        if let Some(counter) = self.refused.get(refusal.index()) {
+            counter.bump();
+        }
+    }
+}
+
+/// Where a vCPU's kernel wants to hear of sites, and the last one that it was told of.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wishes {
+    /// Address of the word; 0 until there is one.
+    word: u64,
+    /// Frame and offset of the word behind it, in which the kernel counts function calls.
+    calls: Option<(Mfn, usize)>,
+    /// The site, how it is known, and its registers.
+    last: Option<(u64, Site, Seen)>,
+}
+
+/// The registers of a system call.
+fn seen(regs: &GuestRegs) -> Seen {
+    Seen { rax: regs.rax, rsp: regs.rsp, arguments: [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9], rflags: regs.rflags }
+}
+
+/// The frame that is mapped at `va` with all bits of `set` and none of `clear`.
+fn mapped(state: &VcpuState, va: u64, set: u64, clear: u64) -> Option<Mfn> {
+    let entry = mmu::walk(state.kernel_root?, va)?;
+    if entry & (set | clear) == set { pt::target(entry) } else { None }
+}
+
+/// Keeps sites from now on, and tells of them in the calling vCPU's word.
+///
+/// # Errors
+/// `-ENOSYS` if the domain's programs stay as they are; `-EINVAL` for flags that are unknown, outside X-mode, or for a
+/// word that is not the kernel's; `-ENOMEM`.
+pub fn keep(cx: &mut HcCx<'_>, wish: &XmodeSites) -> Result<(), Errno> {
+    if !cx.domain.abom {
+        return Err(Errno::ENOSYS);
+    }
+    let word = wish.word;
+    if wish.flags != 0 || cx.state.xmode.is_none() || word & 7 != 0 || word >> 63 == 0 || !is_guest_range(word, 16) {
+        return Err(Errno::EINVAL);
+    }
+    if cx.domain.sites.lock().is_none() {
+        let fresh = Abom { sites: Sites::new().ok_or(Errno::ENOMEM)?, written: Vec::new() };
+        cx.domain.sites.lock().get_or_insert(fresh);
+    }
+    let calls = mapped(cx.state, word.wrapping_add(8), PRESENT, 0).map(|frame| (frame, (word.wrapping_add(8) & (PAGE - 1)) as usize));
+    cx.state.wishes = Wishes { word, calls, last: None };
+    Ok(())
+}
+
+/// Reads how many system calls the vCPU's processes have made by function call, by their kernel's own account. While the
+/// domain has its memory still.
+pub fn count_calls(domain: &Domain, state: &mut VcpuState) {
+    let Some((frame, offset)) = core::mem::take(&mut state.wishes).calls else { return };
+    if frame_table::info(frame).is_some_and(|info| info.owner() == Some(domain.id))
+        && let Some(window) = FrameWindow::new(frame)
+    {
+        domain.counters.syscalls_call.add(window.read_u64_at(offset));
+    }
+}
+
+/// A process has made a system call by the instruction.
+pub fn trapped(regs: &GuestRegs, domain: &Domain, state: &mut VcpuState) {
+    if state.wishes.word == 0 {
+        return;
+    }
+    let mut bytes = [0; 8];
+    let site = regs.rip.wrapping_sub(2);
+    if guest_access::copy_in(regs.rip.wrapping_sub(8), &mut bytes).is_err() {
+        return;
+    }
+    let key = Site::new(site, bytes);
+    let next = domain.sites.lock().as_mut().map_or(Next::Nothing, |a| a.sites.trapped(key));
+    match next {
+        Next::Nothing => return,
+        Next::GiveUp => {
+            domain.abom_counters.declined.bump();
+            return;
+        }
+        Next::Ask => {}
+        Next::Look => {
+            let verdict = look(regs, site);
+            if let Some(abom) = domain.sites.lock().as_mut() {
+                abom.sites.settle(key, verdict.is_ok());
+            }
+            if let Err(refusal) = verdict {
+                refused(domain, site, bytes, regs.rax, refusal);
+                return;
+            }
+        }
+    }
+    state.wishes.last = Some((site, key, seen(regs)));
+    if GuestPtr::<u64>::new(state.wishes.word).write(&site).is_err() {
+        state.wishes = Wishes::default();
+    }
+}
+
+/// Counts a site that stays as it is.
+fn refused(domain: &Domain, site: u64, bytes: [u8; 8], number: u64, refusal: Refusal) {
+    domain.abom_counters.refuse(refusal);
+    trace::record(trace::Id::SiteRefused, site, refusal.index() as u64, number);
+    log::debug!("domain {}: system call {number} stays at {site:#x}, {bytes:02x?}: {refusal}", domain.id.raw());
+}
+
+/// Whether the site can be patched, as its bytes are, or perhaps with more knowledge.
+fn look(regs: &GuestRegs, site: u64) -> Result<(), Refusal> {
+    let window = Window::read(site, None).ok_or(Refusal::NoSyscall)?;
+    match plan(&window.code(), site, &WAYS, &Facts::trapped(seen(regs), &[])) {
+        Ok(Plan::Call(patch)) if patch::is_in_page(&patch, site) => Ok(()),
+        Ok(_) => Err(Refusal::NoRoom),
+        Err(Refusal::NotAligned) => Ok(()),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// The most patches that are taken into account around a place.
+const NEAR: usize = 64;
+
+/// The patches in `frame` that begin within `distance` of `address`.
+fn near(domain: &Domain, frame: Mfn, address: u64, distance: u64) -> Result<Vec<Written>, Errno> {
+    let mut found = Vec::new();
+    // Nothing is allocated under the lock.
+    found.try_reserve_exact(NEAR).map_err(|_| Errno::ENOMEM)?;
+    let offset = address & (PAGE - 1);
+    if let Some(abom) = domain.sites.lock().as_ref() {
+        let close = |w: &&Written| w.frame == frame && (w.patch.address() & (PAGE - 1)).abs_diff(offset) <= distance;
+        for written in abom.written.iter().filter(close) {
+            if found.len() >= NEAR {
+                return Err(Errno::ENOSPC);
+            }
+            found.push(written.clone());
+        }
+    }
+    Ok(found)
+}
+
+/// How much further on `patch`'s page is at `address` than it was when the patch was planned.
+fn moved(patch: &Patch, address: u64) -> u64 {
+    (address & !(PAGE - 1)).wrapping_sub(patch.address() & !(PAGE - 1))
+}

@@ -1,0 +1,70 @@
+//! The bytes of a program that a plan is made from.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use abom::{Code, Patch};
+
+use super::PAGE;
+use crate::mm::guest_access;
+
+/// Bytes that are looked at before a site, and from it on.
+const BEFORE: u64 = 64;
+/// See [`BEFORE`].
+const AFTER: u64 = 320;
+/// The most of a function that is read to find where its instructions begin.
+pub const FUNCTION: u64 = 4096;
+
+/// Bytes of a program around a site.
+pub struct Window {
+    bytes: Vec<u8>,
+    start: u64,
+}
+
+impl Window {
+    /// As many as there are from `start`, or [`BEFORE`] without, to [`AFTER`] behind the site: not those of a
+    /// neighbouring page that is missing.
+    pub fn read(site: u64, start: Option<u64>) -> Option<Self> {
+        let page = site & !(PAGE - 1);
+        let low = start.filter(|s| *s <= site && site.abs_diff(*s) <= FUNCTION).unwrap_or(site.saturating_sub(BEFORE));
+        let (high, last) = (site.checked_add(AFTER)?, page.checked_add(PAGE)?);
+        for range in [low..high, low.max(page)..high, low..high.min(last), low.max(page)..high.min(last)] {
+            let len = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
+            let mut bytes = Vec::new();
+            bytes.try_reserve_exact(len).ok()?;
+            bytes.resize(len, 0);
+            if guest_access::copy_in(range.start, &mut bytes).is_ok() {
+                return Some(Self { bytes, start: range.start });
+            }
+        }
+        None
+    }
+
+    /// Where instructions begin, if one begins at `start` and they lead to the site.
+    pub fn starts(&self, start: u64, site: u64) -> Option<Vec<u64>> {
+        let mut starts = Vec::new();
+        starts.try_reserve_exact(self.bytes.len()).ok()?;
+        let (code, mut at) = (self.code(), start);
+        while let Some(instruction) = code.instruction(at) {
+            starts.push(at);
+            at = instruction.next_ip();
+        }
+        starts.binary_search(&site).is_ok().then_some(starts)
+    }
+
+    /// Takes `patch`, which is `delta` further on than when it was written, out of the bytes. Returns its place.
+    pub fn forget(&mut self, patch: &Patch, delta: u64) -> Option<Range<u64>> {
+        let at = usize::try_from(patch.address().wrapping_add(delta).checked_sub(self.start)?).ok()?;
+        let bytes = self.bytes.get_mut(at..at.checked_add(patch.old().len())?)?;
+        if bytes != patch.new_bytes() {
+            return None;
+        }
+        bytes.copy_from_slice(patch.old());
+        let region = patch.region();
+        Some(region.start.wrapping_add(delta)..region.end.wrapping_add(delta))
+    }
+
+    pub fn code(&self) -> Code<'_> {
+        Code::new(&self.bytes, self.start)
+    }
+}
