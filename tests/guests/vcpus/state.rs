@@ -6,6 +6,8 @@ use ptk::table::{fresh_root, pin, unpin};
 use ptk::{hypercall, instr, start, trap};
 use xen_abi::arch_x86::{FLAT_KERNEL_CS, FLAT_KERNEL_SS, VGCF_in_kernel, VcpuGuestContext};
 use xen_abi::hypercall::__HYPERVISOR_vcpu_op;
+use xen_abi::shared_info::XEN_PVCLOCK_TSC_STABLE_BIT;
+use xen_abi::shared_info::vcpu_info_offset::TIME_VERSION;
 use xen_abi::vcpu::*;
 
 use crate::{EEXIST, EFAULT, EINVAL, ENOENT, vcpu_op};
@@ -108,6 +110,7 @@ fn arguments(good: &VcpuGuestContext) {
     hypercall(xen_abi::hypercall::__HYPERVISOR_sched_op, &[0]);
     equal("it is not", (instr::load64(page), trap::taken(14)), (0, faults));
     equal("no area", vcpu_op(VCPUOP_register_runstate_memory_area, 0, &0u64), 0);
+    time_area();
 }
 
 /// `VCPUOP_register_vcpu_info`: into whose memory, and where in it.
@@ -123,4 +126,24 @@ fn shared_places() {
     holds("a vcpu_info in a page table", place(memory::mfn(start::start_info().pt_base), 0) < 0);
     equal("a vcpu_info as it should be", place(page, 64), 0);
     holds("a second place for it", place(page, 128) < 0);
+}
+
+/// The time in an area of the guest's own is that of `vcpu_info`.
+fn time_area() {
+    let area = memory::page();
+    equal("an area for the time", vcpu_op(VCPUOP_register_vcpu_time_memory_area, 0, &area), 0);
+    // TSC, system time, and the scale with its flags in one word.
+    let own = [8, 16, 24].map(|at| instr::load64(area + at as u64));
+    let shared = [8, 16, 24].map(|at| memory::vcpu_info_word(TIME_VERSION + at));
+    equal("the scale is that of vcpu_info", own[2], shared[2]);
+    equal("all vCPUs have one time", own[2] >> 40 & 0xff, u64::from(XEN_PVCLOCK_TSC_STABLE_BIT));
+    let at = |[then, time, scale]: [u64; 3], tsc: u64| {
+        let (ticks, shift) = (u128::from(tsc - then), (scale >> 32) as i8);
+        let shifted = if shift < 0 { ticks >> -shift } else { ticks << shift };
+        time + (shifted * u128::from(scale as u32) >> 32) as u64
+    };
+    let later = own[0].max(shared[0]) + 1_000_000;
+    holds("both say the same", at(own, later).abs_diff(at(shared, later)) < 10);
+    equal("no area for the time", vcpu_op(VCPUOP_register_vcpu_time_memory_area, 0, &0u64), 0);
+    equal("an area for the time in forbidden memory", vcpu_op(VCPUOP_register_vcpu_time_memory_area, 0, &0xffff_8080_0010_0000u64), EFAULT);
 }

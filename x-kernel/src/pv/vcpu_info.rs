@@ -6,10 +6,11 @@
 use core::sync::atomic::Ordering;
 
 use pv_core::frame::Mfn;
-use xen_abi::shared_info::{VcpuInfo, VcpuTimeInfo, vcpu_info_offset as offset};
+use xen_abi::shared_info::{VcpuInfo, VcpuTimeInfo, XEN_PVCLOCK_TSC_STABLE_BIT, vcpu_info_offset as offset};
 
-use crate::arch::x86_64::tsc;
+use crate::arch::x86_64::{tlb, tsc};
 use crate::domain::vcpu::Vcpu;
+use crate::mm::guest_access::{self, GuestPtr};
 use crate::mm::window::FrameWindow;
 
 /// Bytes of `struct vcpu_info`.
@@ -66,15 +67,31 @@ pub fn set_cr2(vcpu: &Vcpu, value: u64) {
     }
 }
 
-/// Publishes the time: system time at a TSC value, and the TSC's scale. The version is odd while it changes.
+/// The time: system time at a TSC value, and the TSC's scale.
+fn time(version: u32) -> VcpuTimeInfo {
+    let (tsc_timestamp, system_time) = tsc::now_pair();
+    let (tsc_to_system_mul, tsc_shift) = tsc::scale();
+    // Where one CPU runs all guests, whoever computes the time from any of these finds the same.
+    let flags = if tlb::online_mask().iter().count() == 1 { XEN_PVCLOCK_TSC_STABLE_BIT } else { 0 };
+    VcpuTimeInfo { version, tsc_timestamp, system_time, tsc_to_system_mul, tsc_shift, flags, ..VcpuTimeInfo::default() }
+}
+
+/// Writes the time to a place of the guest's own. Once is enough: the scale never changes, so a later pair of TSC and
+/// system time would say the same.
+///
+/// # Errors
+/// [`guest_access::Fault`] if the place cannot be written.
+pub fn write_time(area: u64) -> Result<(), guest_access::Fault> {
+    GuestPtr::<VcpuTimeInfo>::new(area).write(&time(0))
+}
+
+/// Publishes the time. The version is odd while it changes.
 pub fn update_time(vcpu: &Vcpu) {
     let Some((w, version_at)) = place(vcpu, offset::TIME_VERSION) else { return };
     let version = w.read_u32(version_at) | 1;
     w.write_u32(version_at, version);
     core::sync::atomic::fence(Ordering::SeqCst);
-    let (tsc_timestamp, system_time) = tsc::now_pair();
-    let (mul, shift) = tsc::scale();
-    let info = VcpuTimeInfo { version, tsc_timestamp, system_time, tsc_to_system_mul: mul, tsc_shift: shift, ..VcpuTimeInfo::default() };
+    let info = time(version);
     // The version stands first and is written by itself.
     let (_, rest) = zerocopy::IntoBytes::as_bytes(&info).split_at(const { size_of::<u32>() });
     w.copy_out(version_at.saturating_add(const { size_of::<u32>() }), rest);

@@ -7,9 +7,9 @@ use xen_abi::arch_x86::VcpuGuestContext;
 use xen_abi::errno::Errno;
 use xen_abi::vcpu::{
     VCPU_SSHOTTMR_future, VCPUOP_down, VCPUOP_get_runstate_info, VCPUOP_initialise, VCPUOP_is_up, VCPUOP_register_runstate_memory_area,
-    VCPUOP_register_vcpu_info, VCPUOP_send_nmi, VCPUOP_set_periodic_timer, VCPUOP_set_singleshot_timer, VCPUOP_stop_periodic_timer,
-    VCPUOP_stop_singleshot_timer, VCPUOP_up, VcpuRegisterRunstateMemoryArea, VcpuRegisterVcpuInfo, VcpuRunstateInfo, VcpuSetPeriodicTimer,
-    VcpuSetSingleshotTimer,
+    VCPUOP_register_vcpu_info, VCPUOP_register_vcpu_time_memory_area, VCPUOP_send_nmi, VCPUOP_set_periodic_timer,
+    VCPUOP_set_singleshot_timer, VCPUOP_stop_periodic_timer, VCPUOP_stop_singleshot_timer, VCPUOP_up, VcpuRegisterRunstateMemoryArea,
+    VcpuRegisterTimeMemoryArea, VcpuRegisterVcpuInfo, VcpuRunstateInfo, VcpuSetPeriodicTimer, VcpuSetSingleshotTimer,
 };
 
 use super::hypercall::{Args, HcCx, HcResult, OK, Outcome};
@@ -88,6 +88,12 @@ pub fn vcpu_op(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
         c if c == VCPUOP_register_vcpu_info => {
             let place = args.ptr::<VcpuRegisterVcpuInfo, 2>().read()?;
             vcpu_context::move_info(cx.domain, &target, Mfn::new(place.mfn).ok_or(Errno::EINVAL)?, place.offset)?;
+        }
+        c if c == VCPUOP_register_vcpu_time_memory_area => {
+            let area = args.ptr::<VcpuRegisterTimeMemoryArea, 2>().read()?;
+            if area.addr != 0 {
+                vcpu_info::write_time(area.addr)?;
+            }
         }
         c if c == VCPUOP_send_nmi => {
             target.nmi_pending.store(true, Ordering::Release);
