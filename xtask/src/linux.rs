@@ -152,6 +152,10 @@ pub fn build(name: &str) -> Result<PathBuf> {
     (&version, options(&fragments).collect::<Vec<_>>(), Changes::read()?.content()?, MAKE, KEPT).hash(&mut hash);
     let cache = sh::cache("linux")?;
     let done = cache.join(format!("{name}-{:016x}", hash.finish()));
+    // It appears in one step: nobody who finds it need wait for one who builds another.
+    if done.is_dir() {
+        return Ok(done);
+    }
     let _lock = sh::lock("linux")?;
     if done.is_dir() {
         return Ok(done);
