@@ -11,7 +11,7 @@ use crate::initrd::Script;
 use crate::qemu::{self, BootFrom, Ended, Input, Machine};
 use crate::run::{self, GuestArgs};
 use crate::screen::Show;
-use crate::{bench, bochs, clock, iso, sh, sweep};
+use crate::{bench, bochs, clock, domu, iso, sh, sweep};
 
 /// What no log may say, whatever the case.
 const NEVER: &[&str] = &["panic", "census: .*leaks", r"CHECK .* FAIL", "VERDICT (FAILURE|ERROR)", "Kernel panic - not syncing"];
@@ -46,7 +46,7 @@ pub struct Case {
     cpu: Option<String>,
     /// What it runs on.
     #[serde(default)]
-    on: Emulator,
+    on: On,
     /// The image is a USB stick instead of a CD.
     #[serde(default)]
     stick: bool,
@@ -98,11 +98,14 @@ fn success() -> i32 {
 /// What a case runs on.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "kebab-case")]
-enum Emulator {
+enum On {
+    /// The X-Kernel, in QEMU.
     #[default]
     Qemu,
-    /// Slow, but its TLB is a CPU's. It has no exit status: the log says when the end has come.
+    /// The same in Bochs: slow, but its TLB is a CPU's. It has no exit status: the log says when the end has come.
     Bochs,
+    /// Debian's Xen in QEMU, where the guest is an ordinary domain beside the first one.
+    XenDomain,
 }
 
 #[derive(Deserialize)]
@@ -155,8 +158,10 @@ impl Case {
             (None, Some(program)) => Script::Program(program.clone()),
             (None, None) => Script::Smoke,
         };
-        let boot = run::boot(&self.guest, &script, false)?;
-        iso::make(&boot, &image)?;
+        match self.on {
+            On::XenDomain => domu::make(&self.guest, &script, &image)?,
+            On::Qemu | On::Bochs => iso::make(&run::boot(&self.guest, &script, false)?, &image)?,
+        }
         let hits = sh::target(&format!("runs/{}.interrupts", self.name.replace('/', "-")))?;
         let more = if self.interrupts.is_empty() { Vec::new() } else { sweep::options(&bench::plugin()?, &hits) };
         let machine = Machine {
@@ -176,8 +181,8 @@ impl Case {
         };
         let started = SystemTime::now();
         let ended = match self.on {
-            Emulator::Qemu => qemu::run(&machine),
-            Emulator::Bochs => bochs::run(&image, machine.mem_mib, Duration::from_secs(self.timeout), &machine.log),
+            On::Qemu | On::XenDomain => qemu::run(&machine),
+            On::Bochs => bochs::run(&image, machine.mem_mib, Duration::from_secs(self.timeout), &machine.log),
         };
         std::fs::remove_file(&image)?;
         let ended = ended?;
@@ -197,7 +202,7 @@ impl Case {
         let mut faults = Vec::new();
         if ended.timed_out {
             faults.push(format!("hung: no end after {} s", self.timeout));
-        } else if self.on == Emulator::Qemu && ended.code != Some(self.status) {
+        } else if self.on != On::Bochs && ended.code != Some(self.status) {
             faults.push(format!("exit status {:?} instead of {}", ended.code, self.status));
         }
         let lines: Vec<&str> = ended.log.lines().collect();

@@ -9,6 +9,7 @@ mod case;
 mod clock;
 mod container;
 mod debian;
+mod domu;
 mod fuzz;
 mod initrd;
 mod iso;
@@ -54,8 +55,9 @@ enum Verb {
     },
     /// Boots a guest that makes random hypercalls, beside a canary, with every count made again meanwhile
     Fuzz(fuzz::FuzzArgs),
-    /// Measures beside Debian's Xen: `boot` (time), `crossings` (ring crossings, instructions), `memory`; and in X-mode beside
-    /// without: `operations` of the kernel, `workloads` (which programs work)
+    /// Measures beside Debian's Xen: `boot` (time), `crossings` (ring crossings, instructions), `memory`; and X-LibOS in X-mode
+    /// beside without, on Xen and natively: `operations` of the kernel, `workloads` (which programs work); `footprint`: what a
+    /// container takes
     Bench {
         /// What to measure
         #[arg(default_value = "boot")]

@@ -60,6 +60,8 @@ const SETS: &[Set] = &[
             "wrk",
         ],
     },
+    // What Xen's first domain needs to start others.
+    Set { name: "xen", packages: &["mount", "xen-utils-4.17", "xenstore-utils"] },
 ];
 
 /// What is left out: nothing there is run. The nodes of /dev are the kernel's to make.

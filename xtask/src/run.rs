@@ -15,7 +15,7 @@ use crate::initrd::{self, Script};
 use crate::iso::{self, Boot, Module};
 use crate::qemu::{self, BootFrom, Input, Machine};
 use crate::screen::Show;
-use crate::{broken, debian, linux, setup, sh, symbols};
+use crate::{broken, debian, domu, linux, setup, sh, symbols};
 
 /// The kernel of containers.
 pub const LIBOS: &str = "linux:libos";
@@ -129,8 +129,10 @@ pub struct RunArgs {
 pub enum On {
     /// The X-Kernel.
     XKernel,
-    /// Debian's Xen.
+    /// Debian's Xen, with the guest as its first domain.
     Xen,
+    /// Debian's Xen, with the guest as an ordinary domain that the first one starts.
+    XenDomain,
     /// The machine itself.
     Native,
 }
@@ -165,7 +167,7 @@ fn is_linux(kernel: &Path) -> bool {
 }
 
 /// The guest's files, Debian's where none are given, and the first domain's command line.
-fn files(guest: &GuestArgs, script: &Script) -> Result<(PathBuf, Option<PathBuf>, String)> {
+pub fn files(guest: &GuestArgs, script: &Script) -> Result<(PathBuf, Option<PathBuf>, String)> {
     let container = matches!(script, Script::Container(_));
     let linux = container || guest.kernel.as_deref().is_none_or(is_linux);
     let initrd = match &guest.initrd {
@@ -179,7 +181,9 @@ fn files(guest: &GuestArgs, script: &Script) -> Result<(PathBuf, Option<PathBuf>
     let usual = || if linux { format!("console=hvc0 quiet nr_cpus={}", guest.vcpus.unwrap_or(1)) } else { String::new() };
     let mut cmdline = guest.cmdline.clone().unwrap_or_else(usual);
     if container {
-        cmdline.push_str(&format!(" rdinit={}", x_init::config::PROGRAM));
+        // Told twice: with nothing but the first, a kernel that cannot run x-init goes on with the container's own init or
+        // shell.
+        cmdline.push_str(&format!(" rdinit={0} init={0}", x_init::config::PROGRAM));
     }
     Ok((kernel, initrd, cmdline))
 }
@@ -245,11 +249,17 @@ pub fn boot(guest: &GuestArgs, script: &Script, stats: bool) -> Result<Boot> {
 /// What boots Debian's Xen with the same guest as its first domain.
 pub fn boot_on_xen(guest: &GuestArgs, script: &Script, mem_mib: u64) -> Result<Boot> {
     let (kernel, initrd, cmdline) = files(guest, script)?;
-    let dom0 = mem_mib.saturating_sub(192).max(64);
+    let dom0 = guest.guest_mem.as_deref().map_or(Ok(mem_mib.saturating_sub(192).max(64)), mib)?;
     let vcpus = guest.vcpus.map(|n| format!(" dom0_max_vcpus={n}")).unwrap_or_default();
     let mut modules = vec![Module { file: kernel, line: cmdline }];
     modules.extend(initrd.map(|file| Module { file, line: String::new() }));
     Ok(Boot { kernel: debian::xen()?, options: format!("console=com1 com1=115200,8n1 dom0_mem={dom0}M,max:{dom0}M{vcpus}"), modules })
+}
+
+/// What boots the same guest on the machine itself.
+pub fn boot_natively(guest: &GuestArgs, script: &Script) -> Result<BootFrom> {
+    let (kernel, initrd, cmdline) = files(guest, script)?;
+    Ok(BootFrom::Linux(kernel, initrd.context("a native run needs an initrd")?, cmdline.replace("hvc0", "ttyS0")))
 }
 
 /// `run`.
@@ -281,10 +291,11 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
             iso::make(&boot_on_xen(&guest, &script, mem_mib)?, &image)?;
             BootFrom::Iso(image.clone())
         }
-        On::Native => {
-            let (kernel, initrd, cmdline) = files(&guest, &script)?;
-            BootFrom::Linux(kernel, initrd.context("a native run needs an initrd")?, cmdline.replace("hvc0", "ttyS0"))
+        On::XenDomain => {
+            domu::make(&guest, &script, &image)?;
+            BootFrom::Iso(image.clone())
         }
+        On::Native => boot_natively(&guest, &script)?,
     };
     if interactive {
         eprintln!("xtask: booting; leave with `exit` in the shell, or Ctrl-a x");
