@@ -1,4 +1,4 @@
-//! Single operations of the kernel, many times each, between marks: `ops trap|call [NAME…]`.
+//! Single operations of the kernel, many times each, between marks: `ops trap|call [NAME[=TIMES]…]`.
 //!
 //! A mark is the system call `times`, which the counting plugin knows (tests/bench/crossings). One line is printed for
 //! each operation: its name and how often it was done. `call` makes the measured system calls through the table.
@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "system calls, in the form that is measured")]
 // UNSAFETY: raw system calls are what is measured.
 
+mod memory;
 mod work;
 
 use std::process::ExitCode;
@@ -31,12 +32,19 @@ fn main() -> ExitCode {
             }
         },
         _ => {
-            eprintln!("usage: ops trap|call [NAME…]");
+            eprintln!("usage: ops trap|call [NAME[=TIMES]…]");
             return ExitCode::from(2);
         }
     };
     let wanted: Vec<String> = args.collect();
-    for operation in OPERATIONS.iter().filter(|o| wanted.is_empty() || wanted.iter().any(|w| w == o.name)) {
+    let wanted: Vec<(&str, Option<u32>)> =
+        wanted.iter().map(|w| w.split_once('=').map_or((w.as_str(), None), |(name, times)| (name, times.parse().ok()))).collect();
+    for operation in OPERATIONS {
+        let found = wanted.iter().find(|(name, _)| *name == operation.name);
+        if found.is_none() && !wanted.is_empty() {
+            continue;
+        }
+        let times = found.and_then(|(_, times)| *times).unwrap_or(operation.count);
         // Once before, so that what is done only once is not counted.
         let mut body = match (operation.prepare)(calls) {
             Ok(body) => body,
@@ -45,13 +53,13 @@ fn main() -> ExitCode {
                 return ExitCode::FAILURE;
             }
         };
-        body(operation.count / 10 + 1);
+        body(times / 10 + 1);
         mark();
-        body(operation.count);
+        body(times);
         mark();
         drop(body);
         work::ordinary().expect("the policy that was there before");
-        println!("OPS {} {}", operation.name, operation.count);
+        println!("OPS {} {times}", operation.name);
     }
     ExitCode::SUCCESS
 }

@@ -1,5 +1,6 @@
 //! The operations.
 
+use std::arch::asm;
 use std::ffi::CStr;
 use std::io;
 use std::sync::Arc;
@@ -8,8 +9,10 @@ use std::thread;
 
 use linux_programs::way::Way;
 
+use crate::memory;
+
 /// Does an operation so many times.
-type Body = Box<dyn FnMut(u32)>;
+pub type Body = Box<dyn FnMut(u32)>;
 
 /// An operation: its name, how often it is counted, and what makes it ready.
 pub struct Operation {
@@ -18,7 +21,7 @@ pub struct Operation {
     pub prepare: fn(Way) -> io::Result<Body>,
 }
 
-/// All of them, the empty loop first: the others have it in them.
+/// All of them, the empty loop first: the system calls without arguments have it in them.
 pub const OPERATIONS: &[Operation] = &[
     Operation { name: "loop", count: 20_000, prepare: empty },
     Operation { name: "getpid", count: 20_000, prepare: getpid },
@@ -29,9 +32,9 @@ pub const OPERATIONS: &[Operation] = &[
     Operation { name: "signal-self", count: 2_000, prepare: signal_self },
     Operation { name: "fork-exit-wait", count: 200, prepare: fork_exit_wait },
     Operation { name: "fork-exec-wait", count: 100, prepare: fork_exec_wait },
-    Operation { name: "mmap-touch-munmap", count: 1_000, prepare: mmap_one },
-    Operation { name: "mmap-touch-munmap-16", count: 200, prepare: mmap_sixteen },
-    Operation { name: "page-fault", count: 2_000, prepare: page_fault },
+    Operation { name: "mmap-touch-munmap", count: 1_000, prepare: memory::mmap_one },
+    Operation { name: "mmap-touch-munmap-16", count: 200, prepare: memory::mmap_sixteen },
+    Operation { name: "page-fault", count: 2_000, prepare: memory::page_fault },
     Operation { name: "timer-tick", count: 100, prepare: timer_tick },
 ];
 
@@ -40,10 +43,18 @@ fn check(result: i32) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
+/// What `getpid` does, less the call.
 fn empty(_: Way) -> io::Result<Body> {
     Ok(Box::new(|n| {
-        for i in 0..n {
-            std::hint::black_box(i);
+        for _ in 0..n {
+            let result: usize;
+            // SAFETY: no instruction but those that fill the registers of a system call; all are to be filled each time.
+            unsafe {
+                asm!("", inlateout("rax") libc::SYS_getpid as usize => result, inlateout("rdi") 0usize => _, inlateout("rsi") 0usize => _,
+                     inlateout("rdx") 0usize => _, inlateout("r10") 0usize => _, inlateout("r8") 0usize => _,
+                     inlateout("r9") 0usize => _, lateout("rcx") _, lateout("r11") _);
+            }
+            std::hint::black_box(result);
         }
     }))
 }
@@ -230,66 +241,19 @@ fn fork_exec_wait(calls: Way) -> io::Result<Body> {
     }))
 }
 
-/// Maps fresh pages, writes to each, and unmaps them.
-fn mmap_touch_munmap(calls: Way, pages: usize) {
-    let length = pages * 4096;
-    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: fresh memory.
-    let at = unsafe { calls.call(libc::SYS_mmap, [0, length, protection as usize, flags as usize, usize::MAX, 0]) };
-    assert!(at > 0);
-    touch(at as *mut u8, pages);
-    // SAFETY: nothing refers to it.
-    let done = unsafe { calls.call(libc::SYS_munmap, [at as usize, length]) };
-    assert_eq!(done, 0);
-}
-
-/// Writes to `pages` pages.
-fn touch(at: *mut u8, pages: usize) {
-    for page in 0..pages {
-        // SAFETY: the caller has mapped them.
-        unsafe { at.wrapping_add(page * 4096).write_volatile(1) };
-    }
-}
-
-fn mmap_one(calls: Way) -> io::Result<Body> {
-    Ok(Box::new(move |n| (0..n).for_each(|_| mmap_touch_munmap(calls, 1))))
-}
-
-fn mmap_sixteen(calls: Way) -> io::Result<Body> {
-    Ok(Box::new(move |n| (0..n).for_each(|_| mmap_touch_munmap(calls, 16))))
-}
-
-/// First writes to pages of one large mapping, in their order.
-fn page_fault(_: Way) -> io::Result<Body> {
-    let pages = 8192;
-    // SAFETY: fresh memory.
-    let at = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            pages * 4096,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-            -1,
-            0,
-        )
-    };
-    assert_ne!(at, libc::MAP_FAILED);
-    let mut next = at.cast::<u8>();
-    Ok(Box::new(move |n| {
-        touch(next, n as usize);
-        // SAFETY: it is asked for less than was mapped, in all.
-        next = unsafe { next.add(n as usize * 4096) };
-    }))
-}
-
-/// Runs for so many hundredths of a second, which is when the clock ticks.
+/// Runs for so many hundredths of a second, which is when the clock ticks. Nobody is asked for the time meanwhile.
 fn timer_tick(_: Way) -> io::Result<Body> {
-    Ok(Box::new(|n| {
-        let start = std::time::Instant::now();
-        while start.elapsed().as_millis() < u128::from(n) * 10 {
-            for i in 0..100_000 {
-                std::hint::black_box(i);
-            }
-        }
+    let (start, before) = (std::time::Instant::now(), time_stamp());
+    while start.elapsed().as_millis() < 100 {}
+    let per_tick = (time_stamp() - before) / 10;
+    Ok(Box::new(move |n| {
+        let end = time_stamp() + per_tick * u64::from(n);
+        while time_stamp() < end {}
     }))
+}
+
+/// The CPU's count.
+fn time_stamp() -> u64 {
+    // SAFETY: it only reads a counter.
+    unsafe { std::arch::x86_64::_rdtsc() }
 }

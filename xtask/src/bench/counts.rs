@@ -5,13 +5,31 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Deserialize;
 
-/// What the plugin has counted from the start to one mark.
+/// When the plugin writes a line.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum At {
+    /// The first code of ring 0: the hypervisor's, or Linux's without one.
+    Entry,
+    /// The first hypercall.
+    Hypercall,
+    /// The first system call that enters ring 0.
+    Syscall,
+    /// A system call `times`, which is a mark.
+    Mark,
+    /// The machine's end.
+    End,
+}
+
+/// What the plugin has counted from the start to one moment.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Counts {
+    pub at: At,
     pub kernel: u64,
     pub user: u64,
     pub ring0: u64,
     pub string_steps: u64,
+    pub guest_string_steps: u64,
     pub cr3: u64,
     pub cr4: u64,
     pub invlpg: u64,
@@ -32,7 +50,12 @@ impl Counts {
         Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
     }
 
-    /// Instructions, wherever they were executed; the steps of string instructions are not among those of ring 0.
+    /// Those of `lines` that were written at one of `moments`, in their order.
+    pub fn at(lines: &[Self], moments: &[At]) -> Vec<Self> {
+        lines.iter().filter(|l| moments.contains(&l.at)).cloned().collect()
+    }
+
+    /// Instructions, wherever they were executed, but for the steps of repeated string instructions.
     pub fn instructions(&self) -> u64 {
         self.kernel + self.user + self.ring0
     }
@@ -41,10 +64,12 @@ impl Counts {
     pub fn since(&self, earlier: &Self) -> Self {
         let list = |a: &[u64], b: &[u64]| a.iter().zip(b).map(|(a, b)| a - b).collect();
         Self {
+            at: self.at,
             kernel: self.kernel - earlier.kernel,
             user: self.user - earlier.user,
             ring0: self.ring0 - earlier.ring0,
             string_steps: self.string_steps - earlier.string_steps,
+            guest_string_steps: self.guest_string_steps - earlier.guest_string_steps,
             cr3: self.cr3 - earlier.cr3,
             cr4: self.cr4 - earlier.cr4,
             invlpg: self.invlpg - earlier.invlpg,

@@ -10,7 +10,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::counts::Counts;
+use super::counts::{At, Counts};
 use super::{GUEST_MIB, MACHINE_MIB, Under, plugin, run_image, save};
 use crate::initrd::Script;
 use crate::{qemu, sh};
@@ -44,8 +44,8 @@ fn measure(under: Under, plugin: &Path) -> Result<Vec<Counts>> {
     let more = ["-icount", "shift=0,sleep=off", "-plugin", &plugin];
     eprintln!("xtask: the work on {}, with an instruction as the clock: some minutes", under.name());
     run_image(&image, &format!("crossings-{}", under.file()), &more)?;
-    let counts = Counts::read(&out)?;
     // The first hypercall, a mark before and after each work, the end.
+    let counts = Counts::at(&Counts::read(&out)?, &[At::Hypercall, At::Mark, At::End]);
     if counts.len() != WORK.len() + 3 {
         bail!("{} has {} lines, not {}", out.display(), counts.len(), WORK.len() + 3);
     }

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{GUEST_MIB, MACHINE_MIB, Under, run_machine, save};
 use crate::initrd::Script;
 use crate::iso;
-use crate::qemu::{Ended, Input};
+use crate::qemu::{BootFrom, Ended, Input};
 use crate::run::{self, GuestArgs};
 use crate::sh;
 
@@ -78,7 +78,7 @@ fn idle(n: u32) -> Result<Account> {
     let name = format!("memory-{n}");
     let image = sh::target(&format!("bench/{name}.iso"))?;
     iso::make(&run::boot(&guest, &Script::Shell, true)?, &image)?;
-    let ended = run_machine(&image, &name, &[], Input::After("canary: round 10,", b"\x1ds"))?;
+    let ended = run_machine(BootFrom::Iso(image), &name, &[], Input::After("canary: round 10,", b"\x1ds"))?;
     let fine = ended.log.lines().filter(|l| l.ends_with("VERDICT SUCCESS")).count();
     ensure!(fine == n as usize, "{fine} of {n} domains ended well");
     account(&name, n)
@@ -97,7 +97,7 @@ fn beside_xen() -> Result<(u64, u64)> {
     let script = Script::Command(vec!["sleep".into(), "5".into()]);
     let run = |under: Under, keys| {
         let name = format!("memory-{}", under.file());
-        let ended = run_machine(&under.image(&script, "memory")?, &name, &[], Input::After("XK-BEGIN", keys))?;
+        let ended = run_machine(BootFrom::Iso(under.image(&script, "memory")?), &name, &[], Input::After("XK-BEGIN", keys))?;
         ensure!(ended.log.lines().any(|l| l == "XK-EXIT 0"), "the guest did not do its work");
         Ok(ended)
     };

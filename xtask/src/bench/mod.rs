@@ -1,17 +1,20 @@
 //! `bench`: the X-Kernel beside Debian's Xen, with the same kernel, initrd, memory and machine.
 //!
 //! `boot` is time, `crossings` what the same work costs in entries to ring 0 and in instructions, `memory` what the
-//! hypervisor keeps for itself. `workloads` is beside an ordinary PV guest instead: whether programs work in X-mode.
+//! hypervisor keeps for itself. `operations` and `workloads` are about X-LibOS: what single operations of the kernel cost,
+//! and whether programs work, on the X-Kernel, on Xen and on the machine itself. `footprint` is what a container takes.
 
 mod abom;
 mod boot;
 mod counts;
 mod crossings;
+mod footprint;
 mod memory;
+mod null_call;
 mod operations;
+mod place;
 mod workloads;
 
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -84,9 +87,7 @@ impl Under {
             return run::boot(&guest, script, true);
         }
         let mut boot = run::boot_on_xen(&guest, script, MACHINE_MIB)?;
-        // Xen is given nothing to do that the X-Kernel does not do, as far as its options go: one vCPU, and no
-        // mitigations, as QEMU's CPU offers none to the X-Kernel.
-        write!(boot.options, " dom0_max_vcpus=1 spec-ctrl=no xpti=no")?;
+        boot.options.push_str(XEN_OPTIONS);
         if self == Self::XenUnscrubbed {
             boot.options.push_str(" bootscrub=no");
         }
@@ -101,10 +102,14 @@ impl Under {
     }
 }
 
-/// Runs an image to its end, typing `input`.
-pub fn run_machine(image: &Path, name: &str, more: &[&str], input: Input) -> Result<Ended> {
+/// What Xen is told beside the usual: nothing to do that the X-Kernel does not do, as far as its options go. One vCPU, and
+/// no mitigations, as QEMU's CPU offers none to the X-Kernel.
+const XEN_OPTIONS: &str = " dom0_max_vcpus=1 spec-ctrl=no xpti=no";
+
+/// Runs a machine to its end, typing `input`.
+pub fn run_machine(boot: BootFrom, name: &str, more: &[&str], input: Input) -> Result<Ended> {
     let machine = Machine {
-        boot: BootFrom::Iso(image.to_path_buf()),
+        boot,
         mem_mib: MACHINE_MIB,
         cpus: 1,
         cpu: qemu::CPU.into(),
@@ -127,7 +132,7 @@ pub fn run_machine(image: &Path, name: &str, more: &[&str], input: Input) -> Res
 
 /// Runs an image whose guest has a command to run.
 pub fn run_image(image: &Path, name: &str, more: &[&str]) -> Result<Ended> {
-    let ended = run_machine(image, name, more, Input::Nothing)?;
+    let ended = run_machine(BootFrom::Iso(image.to_path_buf()), name, more, Input::Nothing)?;
     if !ended.log.lines().any(|l| l == "XK-EXIT 0") {
         bail!("the guest did not do its work; the log is {}", qemu::log_file(&format!("bench-{name}"))?.display());
     }
@@ -148,10 +153,11 @@ pub fn run(name: &str, runs: u32, kernel: Option<&str>) -> Result<()> {
         "abom" => abom::run(kernel),
         "boot" => boot::run(runs.max(1)),
         "crossings" => crossings::run(),
+        "footprint" => footprint::run(),
         "memory" => memory::run(),
         "operations" => operations::run(),
         "workloads" => workloads::run(kernel),
-        _ => bail!("nothing called '{name}' can be measured: abom, boot, crossings, memory, operations, workloads"),
+        _ => bail!("nothing called '{name}' can be measured: abom, boot, crossings, footprint, memory, operations, workloads"),
     }
 }
 

@@ -1,94 +1,117 @@
 //! What single operations of the kernel cost (tests/linux/ops): X-LibOS in X-mode with system calls by the table, the same
-//! with system calls by the instruction, and the same image as an ordinary PV guest.
+//! with system calls by the instruction, the same image as an ordinary PV guest, the same as Xen's first domain, and on the
+//! machine itself. Then a million empty system calls through the table ([`super::null_call`]).
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::json;
 
-use super::counts::Counts;
-use super::{plugin, run_machine, save};
+use super::counts::{At, Counts};
+use super::place::Place;
+use super::{null_call, plugin, run_machine, save};
 use crate::initrd::Script;
 use crate::qemu::Input;
-use crate::run::{self, GuestArgs, Switch};
-use crate::{iso, sh};
+use crate::run::Switch;
+use crate::sh;
 
-/// A column: its name, whether X-mode is allowed, and how system calls are made.
-const COLUMNS: &[(&str, Switch, &str)] =
-    &[("X-mode, table", Switch::On, "call"), ("X-mode, trap", Switch::On, "trap"), ("PV", Switch::Off, "trap")];
+/// A column: its name, where it is, and how system calls are made.
+const COLUMNS: &[(&str, Place, &str)] = &[
+    ("X-mode, table", Place::XMode, "call"),
+    ("X-mode, trap", Place::XMode, "trap"),
+    ("PV", Place::Pv, "trap"),
+    ("Xen", Place::Xen, "trap"),
+    ("native", Place::Native, "trap"),
+];
 
-/// One operation, once.
-#[derive(Clone, Copy, Debug)]
-struct Cost {
-    crossings: f64,
-    cr3: f64,
-    instructions: f64,
-    ring0: f64,
+/// A table: what it says of the costs, once.
+type Table = (&'static str, fn(&Counts) -> u64);
+
+/// Those that are printed.
+const TABLES: &[Table] = &[
+    ("entries to ring 0", Counts::crossings),
+    ("loads of CR3", |c| c.cr3),
+    ("instructions", Counts::instructions),
+    ("instructions outside the processes", |c| c.kernel + c.ring0),
+    ("instructions in ring 0", |c| c.ring0),
+    ("steps of repeated string instructions", |c| c.string_steps + c.guest_string_steps),
+];
+
+/// An operation: its name, how often it was done, and what that cost in all.
+pub struct Done {
+    pub name: String,
+    pub times: f64,
+    pub spent: Counts,
 }
 
-/// Runs the operations; their costs by name, in their order.
-fn measure(plugin: &Path, name: &str, xmode: Switch, calls: &str) -> Result<Vec<(String, Cost)>> {
-    let file = name.replace([' ', ','], "-");
-    let guest = GuestArgs { kernel: Some("linux:libos".into()), xmode: Some(xmode), ..GuestArgs::default() };
-    let image = sh::target(&format!("bench/operations-{file}.iso"))?;
-    iso::make(&run::boot(&guest, &Script::Program(format!("ops {calls}")), true)?, &image)?;
-    let out = sh::target(&format!("bench/operations-{file}.jsonl"))?;
-    let plugin = format!("{},out={}", plugin.display(), out.display());
-    eprintln!("xtask: {name}, with an instruction as the clock: about a minute");
-    let ended = run_machine(&image, &format!("operations-{file}"), &["-icount", "shift=0,sleep=off", "-plugin", &plugin], Input::Nothing)?;
-    let done = ended.log.lines().filter_map(|l| l.strip_prefix("OPS ")?.split_once(' '));
-    let done: Vec<(&str, f64)> = done.filter_map(|(name, count)| Some((name, count.parse().ok()?))).collect();
-    let marks = Counts::read(&out)?;
-    // The first hypercall, a mark before and after each, the end.
-    if done.is_empty() || marks.len() != 2 * done.len() + 2 {
-        bail!("{} operations were done, and {} lines counted", done.len(), marks.len());
+/// A run of the operations.
+pub struct Run {
+    pub done: Vec<Done>,
+    /// The plugin's file of what was executed where, if that was asked for, and all moments that it is divided at.
+    pub profile: Option<PathBuf>,
+    pub lines: Vec<Counts>,
+}
+
+/// Runs the operations that `arguments` name, all if they name none.
+pub fn measure(plugin: &Path, name: &str, place: Place, arguments: &str, with_profile: bool) -> Result<Run> {
+    let file = format!("operations-{}", name.replace([' ', ','], "-"));
+    // The instructions stay what they are: the marks are some, and two columns are about them.
+    let boot = place.boot(place.kernel(), &Script::Program(format!("ops {arguments}")), &file, Switch::Off)?;
+    let out = sh::target(&format!("bench/{file}.jsonl"))?;
+    let mut plugin = format!("{},out={}{}", plugin.display(), out.display(), place.plugin_options());
+    let profile = with_profile.then(|| sh::target(&format!("bench/{file}.profile"))).transpose()?;
+    if let Some(profile) = &profile {
+        plugin.push_str(&format!(",profile={}", profile.display()));
     }
-    let each = done.iter().zip(marks[1..].chunks_exact(2)).map(|((name, count), marks)| {
-        let spent = marks[1].since(&marks[0]);
-        let per = |n: u64| n as f64 / count;
-        let cost = Cost {
-            crossings: per(spent.crossings()),
-            cr3: per(spent.cr3),
-            instructions: per(spent.instructions()),
-            ring0: per(spent.ring0),
-        };
-        ((*name).to_string(), cost)
+    eprintln!("xtask: {name}, with an instruction as the clock: about a minute");
+    let ended = run_machine(boot, &file, &["-icount", "shift=0,sleep=off", "-plugin", &plugin], Input::Nothing)?;
+    let said = ended.log.lines().filter_map(|l| l.strip_prefix("OPS ")?.split_once(' '));
+    let said: Vec<(&str, f64)> = said.filter_map(|(name, count)| Some((name, count.parse().ok()?))).collect();
+    let lines = Counts::read(&out)?;
+    let marks = Counts::at(&lines, &[At::Mark]);
+    // One before and one after each.
+    if said.is_empty() || marks.len() != 2 * said.len() {
+        bail!("{} operations were done, and there are {} marks", said.len(), marks.len());
+    }
+    let done = said.iter().zip(marks.chunks_exact(2)).filter_map(|(&(name, times), marks)| match marks {
+        [before, after] => Some(Done { name: name.into(), times, spent: after.since(before) }),
+        _ => None,
     });
-    Ok(each.collect())
+    Ok(Run { done: done.collect(), profile, lines })
 }
 
 /// `bench operations`.
 pub fn run() -> Result<()> {
     let plugin = plugin()?;
-    let mut columns = BTreeMap::new();
-    let mut order = Vec::new();
-    for &(name, xmode, calls) in COLUMNS {
-        let costs = measure(&plugin, name, xmode, calls)?;
-        order = costs.iter().map(|(operation, _)| operation.clone()).collect();
-        columns.insert(name, costs.into_iter().collect::<BTreeMap<_, _>>());
+    let null_calls = null_call::measure(&plugin)?;
+    let mut columns = Vec::new();
+    for &(name, place, calls) in COLUMNS {
+        columns.push((name, measure(&plugin, name, place, calls, false)?.done));
     }
-    let cost = |column: &str, operation: &str| columns.get(column).and_then(|c| c.get(operation)).copied();
+    let Some((_, first)) = columns.first() else { bail!("there are no columns") };
+    if columns.iter().any(|(_, column)| !column.iter().map(|d| &d.name).eq(first.iter().map(|d| &d.name))) {
+        bail!("not every column has the same operations");
+    }
     let mut results = Vec::new();
-    for (what, value) in [
-        ("entries to ring 0", (|c| c.crossings) as fn(&Cost) -> f64),
-        ("loads of CR3", |c| c.cr3),
-        ("instructions", |c| c.instructions),
-        ("instructions in ring 0", |c| c.ring0),
-    ] {
+    for (what, value) in TABLES {
         println!("\n{what}, each time");
-        print!("{:<22}", "");
-        COLUMNS.iter().for_each(|(name, ..)| print!(" {name:>15}"));
-        println!();
-        for operation in &order {
-            print!("{operation:<22}");
-            for &(name, ..) in COLUMNS {
-                let cost = cost(name, operation).with_context(|| format!("{name} has no {operation}"))?;
-                print!(" {:>15.2}", value(&cost));
-                results.push(json!({ "what": what, "operation": operation, "column": name, "value": value(&cost) }));
+        println!("{:<22}{}", "", columns.iter().map(|(name, _)| format!(" {name:>15}")).collect::<String>());
+        for row in 0..first.len() {
+            let cells = columns.iter().filter_map(|(name, column)| Some((name, column.get(row)?)));
+            let mut line = String::new();
+            for (column, done) in cells {
+                let each = value(&done.spent) as f64 / done.times;
+                if line.is_empty() {
+                    line = format!("{:<22}", done.name);
+                }
+                line.push_str(&format!(" {each:>15.2}"));
+                results.push(json!({ "what": what, "operation": done.name, "column": column, "value": each }));
             }
-            println!();
+            println!("{line}");
         }
     }
-    save("operations", &results.into())
+    println!();
+    null_calls.print();
+    save("operations", &results.into())?;
+    null_calls.check()
 }

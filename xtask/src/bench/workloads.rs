@@ -1,4 +1,5 @@
-//! The checks of tests/workloads on one image of X-LibOS, in X-mode and as an ordinary PV guest, side by side.
+//! The checks of tests/workloads on X-LibOS, side by side: in X-mode, as an ordinary PV guest, and natively, which tells a
+//! program's own faults from ours.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,16 +7,16 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use serde_json::json;
 
+use super::place::Place;
 use super::save;
 use crate::container::{Container, ContainerArgs};
-use crate::iso;
-use crate::qemu::{self, BootFrom, Input, Machine};
-use crate::run::{self, GuestArgs, Switch};
+use crate::qemu::{self, Input, Machine};
+use crate::run::Switch;
 use crate::screen::Show;
 use crate::sh;
 
-/// What is compared: its name, and whether X-mode is offered.
-const SYSTEMS: &[(&str, Switch)] = &[("X-mode", Switch::On), ("PV", Switch::Off)];
+/// What is compared.
+const PLACES: [Place; 3] = [Place::XMode, Place::Pv, Place::Native];
 
 /// Memory of the machine, in MiB.
 const MACHINE_MIB: u64 = 1024;
@@ -31,21 +32,20 @@ fn checks(log: &str) -> BTreeMap<String, String> {
     log.lines().filter_map(of).collect()
 }
 
-/// Runs all checks on one system. Returns what came of each; one that did not come to its end is not there.
-fn system(name: &str, xmode: Switch, kernel: Option<&str>) -> Result<BTreeMap<String, String>> {
+/// Runs all checks in one place. Returns what came of each; one that did not come to its end is not there.
+fn checks_at(place: Place, kernel: Option<&str>) -> Result<BTreeMap<String, String>> {
     let args = ContainerArgs::workloads();
     let container = Container::new(&args, &ContainerArgs::workloads_command())?;
     container.fits(MACHINE_MIB)?;
-    let guest = GuestArgs { kernel: Some(kernel.unwrap_or(run::LIBOS).into()), xmode: Some(xmode), ..GuestArgs::default() };
-    let image = sh::target("bench/workloads.iso")?;
-    iso::make(&run::boot(&guest, &container.script(), false)?, &image)?;
+    let name = place.name();
+    let boot = place.boot(kernel.unwrap_or(place.kernel()), &container.script(), "workloads", Switch::On)?;
     let machine = Machine {
-        boot: BootFrom::Iso(image),
+        boot,
         mem_mib: MACHINE_MIB,
         cpus: 1,
         cpu: qemu::CPU.into(),
         efi: false,
-        stats: None,
+        stats: Some(sh::target("bench/workloads.stats")?),
         interactive: false,
         timeout: Some(TIMEOUT),
         log: qemu::log_file(&format!("bench-workloads-{name}"))?,
@@ -63,21 +63,21 @@ fn system(name: &str, xmode: Switch, kernel: Option<&str>) -> Result<BTreeMap<St
     Ok(found)
 }
 
-/// `bench workloads`: each check on each system; fails if one fails anywhere.
+/// `bench workloads`: each check in each place; fails if one fails anywhere.
 pub fn run(kernel: Option<&str>) -> Result<()> {
-    let results = SYSTEMS.iter().map(|(name, xmode)| Ok((*name, system(name, *xmode, kernel)?))).collect::<Result<Vec<_>>>()?;
+    let results = PLACES.iter().map(|&place| Ok((place.name(), checks_at(place, kernel)?))).collect::<Result<Vec<_>>>()?;
     let mut names: Vec<&String> = results.iter().flat_map(|(_, found)| found.keys()).collect();
     names.sort();
     names.dedup();
     let missing = "none".to_string();
     let mut bad = 0;
-    println!("{:<36}{}", "check", SYSTEMS.iter().map(|(name, _)| format!("{name:>10}")).collect::<String>());
+    println!("{:<36}{}", "check", PLACES.iter().map(|place| format!("{:>10}", place.name())).collect::<String>());
     for name in &names {
         let cells: Vec<_> = results.iter().map(|(_, found)| found.get(*name).unwrap_or(&missing)).collect();
         bad += cells.iter().filter(|c| **c != "ok").count();
         println!("{name:<36}{}", cells.iter().map(|cell| format!("{cell:>10}")).collect::<String>());
     }
-    println!("{} checks on {} systems, {bad} not ok", names.len(), SYSTEMS.len());
+    println!("{} checks in {} places, {bad} not ok", names.len(), PLACES.len());
     save("workloads", &json!(results.iter().map(|(name, found)| (*name, found)).collect::<BTreeMap<_, _>>()))?;
     if bad > 0 {
         bail!("{bad} checks are not ok");

@@ -8,14 +8,17 @@ pub const HYPERCALLS: usize = 64;
 
 /// What is counted. QEMU adds to most of these itself, from translated code.
 pub struct Counts {
-    /// Instructions begun in the upper half outside the hypervisor's range: the guest kernel.
+    /// Instructions begun in the upper half outside the hypervisor's range, but for repeated string instructions: the guest
+    /// kernel. None without a hypervisor: there they are ring 0's.
     pub kernel: AtomicU64,
-    /// Instructions begun in the lower half: processes, and before there are any, firmware and boot loader.
+    /// Instructions begun in the lower half, but for repeated string instructions: processes, and before there are any, firmware and boot loader.
     pub user: AtomicU64,
-    /// Instructions begun in the hypervisor, but for repeated string instructions.
+    /// Instructions begun in ring 0, but for repeated string instructions.
     pub ring0: AtomicU64,
-    /// Steps of repeated string instructions in the hypervisor: an emulator begins the instruction anew for each.
+    /// Steps of repeated string instructions in ring 0: an emulator begins the instruction anew for each.
     pub string_steps: AtomicU64,
+    /// The same of guests.
+    pub guest_string_steps: AtomicU64,
     /// Loads of CR3.
     pub cr3: AtomicU64,
     /// Loads of CR4: hypervisors flush global translations so.
@@ -24,7 +27,7 @@ pub struct Counts {
     pub invlpg: AtomicU64,
     /// `in` and `out`.
     pub port_io: AtomicU64,
-    /// System calls of processes that entered the hypervisor.
+    /// System calls of processes that entered ring 0.
     pub syscalls: AtomicU64,
     /// Hypercalls by number; those above go to the last.
     pub hypercalls: [AtomicU64; HYPERCALLS],
@@ -42,6 +45,7 @@ impl Counts {
             user: AtomicU64::new(0),
             ring0: AtomicU64::new(0),
             string_steps: AtomicU64::new(0),
+            guest_string_steps: AtomicU64::new(0),
             cr3: AtomicU64::new(0),
             cr4: AtomicU64::new(0),
             invlpg: AtomicU64::new(0),
@@ -53,14 +57,15 @@ impl Counts {
         }
     }
 
-    /// All of them as one line of JSON.
-    pub fn line(&self) -> String {
+    /// All of them as one line of JSON, with the moment that they are written `at`.
+    pub fn line(&self, at: &str) -> String {
         let get = |c: &AtomicU64| c.load(Ordering::Relaxed);
         let named = [
             ("kernel", &self.kernel),
             ("user", &self.user),
             ("ring0", &self.ring0),
             ("string_steps", &self.string_steps),
+            ("guest_string_steps", &self.guest_string_steps),
             ("cr3", &self.cr3),
             ("cr4", &self.cr4),
             ("invlpg", &self.invlpg),
@@ -68,7 +73,7 @@ impl Counts {
             ("syscalls", &self.syscalls),
             ("unexplained", &self.unexplained),
         ];
-        let mut out = String::from("{");
+        let mut out = format!("{{\"at\":\"{at}\",");
         for (name, counter) in named {
             // Writing to a String cannot fail.
             let _ = write!(out, "\"{name}\":{},", get(counter));

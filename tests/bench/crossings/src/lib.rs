@@ -3,12 +3,13 @@
 //! All that it relies on is the PV ABI: the hypervisor runs in slots 256–271 of the address space, guests run
 //! elsewhere, in ring 3. An entry is either the first block of the handler that the IDT names, with a saved code
 //! selector of ring 3, or a block of the hypervisor after an instruction of a guest's that is `syscall`. So it counts
-//! Xen and the X-Kernel in the same way.
+//! Xen and the X-Kernel in the same way, and with `native=on` a Linux on the machine itself: there ring 0 is the upper
+//! half, and processes are who enters it.
 //!
-//! `-plugin libcrossings.so,out=FILE`: FILE gets a line of JSON at the first hypercall, at each `times` system call
-//! (the marks of a script) and at the end. With `profile=FILE`, that file gets the instructions by block, at the same
-//! moments. With `interrupts=FILE`, that file gets at the end which instructions of guests interrupts came before, and
-//! how often.
+//! `-plugin libcrossings.so,out=FILE`: FILE gets a line of JSON when ring 0's part of the address space is entered for
+//! the first time, at the first hypercall, at the first system call that enters ring 0, at each `times` system call (the
+//! marks of a script) and at the end. With `profile=FILE`, that file gets the instructions by block, at the same moments.
+//! With `interrupts=FILE`, that file gets at the end which instructions of guests interrupts came before, and how often.
 
 // UNSAFETY: it is loaded into a C program and talks to it.
 #![expect(unsafe_code, reason = "a C interface")]
@@ -39,15 +40,19 @@ const HYPERVISOR: RangeInclusive<u64> = 0xffff_8000_0000_0000..=0xffff_87ff_ffff
 const MARK: u64 = 100;
 
 static COUNTS: Counts = Counts::new();
-/// How often the hypervisor has executed `lidt`, and how often it had when [`IDT`] was looked up.
+/// How often ring 0 has executed `lidt`, and how often it had when [`IDT`] was looked up.
 static LIDTS: AtomicU64 = AtomicU64::new(0);
 static LOOKED_UP: AtomicU64 = AtomicU64::new(0);
-/// Where the interrupt descriptor table is; 0 until the hypervisor has loaded it.
+/// Where the interrupt descriptor table is; 0 until ring 0 has loaded it.
 static IDT: AtomicU64 = AtomicU64::new(0);
 /// The guests' instructions when the hypervisor last ran.
 static SEEN: AtomicU64 = AtomicU64::new(0);
-/// Whether a guest has made a hypercall.
-static STARTED: AtomicBool = AtomicBool::new(false);
+/// Whether there is no hypervisor.
+static NATIVE: AtomicBool = AtomicBool::new(false);
+/// What has been there once: code of ring 0, a hypercall, a system call.
+static ENTERED: AtomicBool = AtomicBool::new(false);
+static HYPERCALLED: AtomicBool = AtomicBool::new(false);
+static CALLED: AtomicBool = AtomicBool::new(false);
 static OUT: Mutex<Option<File>> = Mutex::new(None);
 
 /// QEMU's entry.
@@ -61,13 +66,17 @@ unsafe extern "C" fn qemu_plugin_install(id: qemu::Id, _info: *const c_void, arg
     for &arg in args {
         // SAFETY: the caller's obligation.
         let arg = unsafe { CStr::from_ptr(arg) }.to_string_lossy();
+        if arg == "native=on" {
+            NATIVE.store(true, Ordering::Relaxed);
+            continue;
+        }
         let (key, path) = arg.split_once('=').unwrap_or((&arg, ""));
         match (key, File::create(path)) {
             ("out", Ok(file)) => *out() = Some(file),
             ("profile", Ok(file)) => profile::start(file),
             ("interrupts", Ok(file)) => interrupts::start(file),
             _ => {
-                eprintln!("crossings: '{arg}' is no out=FILE, profile=FILE or interrupts=FILE that can be written");
+                eprintln!("crossings: '{arg}' is no native=on, and no out=FILE, profile=FILE or interrupts=FILE that can be written");
                 return 1;
             }
         }
@@ -80,18 +89,31 @@ fn out() -> std::sync::MutexGuard<'static, Option<File>> {
     OUT.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Writes the counters out.
-fn write_line() {
+/// Whether code at `address` is that of ring 0, whose entries are counted.
+fn in_ring0(address: u64) -> bool {
+    if NATIVE.load(Ordering::Relaxed) { address >= *HYPERVISOR.start() } else { HYPERVISOR.contains(&address) }
+}
+
+/// Writes the counters out, as they are `at` a moment.
+fn write_line(at: &str) {
     profile::mark();
     if let Some(file) = &mut *out()
-        && let Err(error) = writeln!(file, "{}", COUNTS.line())
+        && let Err(error) = writeln!(file, "{}", COUNTS.line(at))
     {
         eprintln!("crossings: {error}");
     }
 }
 
+/// The same, the first time.
+fn write_line_once(done: &AtomicBool, at: &str) {
+    if !done.load(Ordering::Relaxed) {
+        done.store(true, Ordering::Relaxed);
+        write_line(at);
+    }
+}
+
 extern "C" fn ended(_: qemu::Id, _: *mut c_void) {
-    write_line();
+    write_line("end");
     interrupts::end();
 }
 
@@ -101,9 +123,11 @@ extern "C" fn translated(_: qemu::Id, block: qemu::Block) {
     if let Some(counter) = profile::counter(address) {
         qemu::instructions(block).for_each(|(instruction, _)| qemu::count(instruction, counter));
     }
-    if !HYPERVISOR.contains(&address) {
+    if !in_ring0(address) {
         let counter = if address > *HYPERVISOR.end() { &COUNTS.kernel } else { &COUNTS.user };
-        qemu::instructions(block).for_each(|(instruction, _)| qemu::count(instruction, counter));
+        for (instruction, bytes) in qemu::instructions(block) {
+            qemu::count(instruction, if Kind::of(&bytes) == Kind::String { &COUNTS.guest_string_steps } else { counter });
+        }
         return;
     }
     match vector_of(address) {
@@ -182,7 +206,8 @@ fn vector_of(address: u64) -> Option<u64> {
 
 /// What guests have executed.
 fn guests() -> u64 {
-    COUNTS.kernel.load(Ordering::Relaxed).wrapping_add(COUNTS.user.load(Ordering::Relaxed))
+    let counters = [&COUNTS.kernel, &COUNTS.user, &COUNTS.guest_string_steps];
+    counters.iter().fold(0, |sum, counter| sum.wrapping_add(counter.load(Ordering::Relaxed)))
 }
 
 fn add(counter: Option<&AtomicU64>) {
@@ -210,8 +235,9 @@ extern "C" fn vector_entered(_: c_uint, vector: *mut c_void) {
     }
 }
 
-/// Any other block of the hypervisor's begins: an entry if a guest has just run.
+/// Any other block of ring 0 begins: an entry if a guest has just run.
 extern "C" fn block_entered(_: c_uint, _: *mut c_void) {
+    write_line_once(&ENTERED, "entry");
     let now = guests();
     if SEEN.swap(now, Ordering::Relaxed) == now || IDT.load(Ordering::Relaxed) == 0 {
         return;
@@ -224,14 +250,13 @@ extern "C" fn block_entered(_: c_uint, _: *mut c_void) {
     }
     let number = qemu::read_register(Register::Rax);
     if back > *HYPERVISOR.end() {
-        if !STARTED.swap(true, Ordering::Relaxed) {
-            write_line();
-        }
+        write_line_once(&HYPERCALLED, "hypercall");
         add(COUNTS.hypercalls.get(usize::try_from(number).map_or(HYPERCALLS - 1, |nr| nr.min(HYPERCALLS - 1))));
         return;
     }
+    write_line_once(&CALLED, "syscall");
     add(Some(&COUNTS.syscalls));
     if number == MARK {
-        write_line();
+        write_line("mark");
     }
 }
