@@ -59,7 +59,7 @@ fn disagreements(own: &Value, seen: &Counts) -> Result<Vec<String>> {
     let calls: BTreeMap<String, u64> = serde_json::from_value(domain.get("hypercalls").context("no hypercalls")?.clone())?;
     let pairs = [
         ("crossings", number("crossings")?, seen.crossings()),
-        ("system calls", number("syscalls_trap")?, seen.syscalls),
+        ("system calls", domain.pointer("/syscalls/trap").and_then(Value::as_u64).context("no system calls")?, seen.syscalls),
         ("page faults", number("page_faults")?, seen.page_faults()),
         ("interrupts", number("interrupts")?, seen.interrupts()),
         ("hypercalls", calls.values().sum::<u64>() - number("multicall_calls")?, seen.hypercalls()),
