@@ -107,8 +107,8 @@ fn nearest(readings: &[u64], distance: u32) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::vec::Vec;
     use crate::facts::{Inside, RedZone};
+    use std::vec::Vec;
 
     const BYTES: Facts<'static> = Facts { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, taken: &[], seen: None };
 

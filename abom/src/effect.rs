@@ -82,8 +82,20 @@ const fn store_only(mnemonic: Mnemonic) -> bool {
     use Mnemonic as M;
     matches!(
         mnemonic,
-        M::Mov | M::Movaps | M::Movups | M::Movapd | M::Movupd | M::Movdqa | M::Movdqu | M::Movq | M::Movd | M::Movss | M::Movsd | M::Movhps
-            | M::Movlps | M::Pop
+        M::Mov
+            | M::Movaps
+            | M::Movups
+            | M::Movapd
+            | M::Movupd
+            | M::Movdqa
+            | M::Movdqu
+            | M::Movq
+            | M::Movd
+            | M::Movss
+            | M::Movsd
+            | M::Movhps
+            | M::Movlps
+            | M::Pop
     )
 }
 
@@ -91,11 +103,60 @@ fn flags_and_flow(i: &Instruction) -> Option<(Flags, Flow)> {
     use Mnemonic as M;
     let near = |f: fn(u64) -> Flow| if i.op0_kind() == OpKind::NearBranch64 { f(i.near_branch64()) } else { Flow::Unknown };
     Some(match i.mnemonic() {
-        M::Mov | M::Lea | M::Movzx | M::Movsx | M::Movsxd | M::Push | M::Pop | M::Nop | M::Endbr64 | M::Leave | M::Xchg | M::Bswap | M::Not
-        | M::Cdqe | M::Cwde | M::Cdq | M::Cqo | M::Pause | M::Movaps | M::Movups | M::Movapd | M::Movupd | M::Movdqa | M::Movdqu | M::Movq
-        | M::Movd | M::Movss | M::Movsd | M::Movhps | M::Movlps | M::Pxor | M::Xorps | M::Punpcklqdq | M::Punpcklbw | M::Pshufd
-        | M::Inc | M::Dec | M::Bt | M::Bts | M::Btr | M::Bsf | M::Bsr | M::Shl | M::Shr | M::Sar | M::Rol | M::Ror | M::Imul | M::Mul
-        | M::Div | M::Idiv | M::Mfence | M::Lfence | M::Sfence => {
+        M::Mov
+        | M::Lea
+        | M::Movzx
+        | M::Movsx
+        | M::Movsxd
+        | M::Push
+        | M::Pop
+        | M::Nop
+        | M::Endbr64
+        | M::Leave
+        | M::Xchg
+        | M::Bswap
+        | M::Not
+        | M::Cdqe
+        | M::Cwde
+        | M::Cdq
+        | M::Cqo
+        | M::Pause
+        | M::Movaps
+        | M::Movups
+        | M::Movapd
+        | M::Movupd
+        | M::Movdqa
+        | M::Movdqu
+        | M::Movq
+        | M::Movd
+        | M::Movss
+        | M::Movsd
+        | M::Movhps
+        | M::Movlps
+        | M::Pxor
+        | M::Xorps
+        | M::Punpcklqdq
+        | M::Punpcklbw
+        | M::Pshufd
+        | M::Inc
+        | M::Dec
+        | M::Bt
+        | M::Bts
+        | M::Btr
+        | M::Bsf
+        | M::Bsr
+        | M::Shl
+        | M::Shr
+        | M::Sar
+        | M::Rol
+        | M::Ror
+        | M::Imul
+        | M::Mul
+        | M::Div
+        | M::Idiv
+        | M::Mfence
+        | M::Lfence
+        | M::Sfence => {
             // MOVSD and MOVQ are also string and MMX instructions; those have no such operands.
             if i.has_rep_prefix() || i.has_repne_prefix() || is_string(i) {
                 return None;
@@ -103,12 +164,56 @@ fn flags_and_flow(i: &Instruction) -> Option<(Flags, Flow)> {
             (Flags::Kept, Flow::Next)
         }
         M::Cmp | M::Test | M::Add | M::Sub | M::And | M::Or | M::Xor | M::Neg | M::Xadd | M::Cmpxchg => (Flags::Written, Flow::Next),
-        M::Adc | M::Sbb | M::Cmova | M::Cmovae | M::Cmovb | M::Cmovbe | M::Cmove | M::Cmovg | M::Cmovge | M::Cmovl | M::Cmovle | M::Cmovne
-        | M::Cmovno | M::Cmovnp | M::Cmovns | M::Cmovo | M::Cmovp | M::Cmovs | M::Seta | M::Setae | M::Setb | M::Setbe | M::Sete | M::Setg
-        | M::Setge | M::Setl | M::Setle | M::Setne | M::Setno | M::Setnp | M::Setns | M::Seto | M::Setp | M::Sets => (Flags::Read, Flow::Next),
-        M::Ja | M::Jae | M::Jb | M::Jbe | M::Je | M::Jg | M::Jge | M::Jl | M::Jle | M::Jne | M::Jno | M::Jnp | M::Jns | M::Jo | M::Jp | M::Js => {
-            (Flags::Read, near(Flow::Branch))
-        }
+        M::Adc
+        | M::Sbb
+        | M::Cmova
+        | M::Cmovae
+        | M::Cmovb
+        | M::Cmovbe
+        | M::Cmove
+        | M::Cmovg
+        | M::Cmovge
+        | M::Cmovl
+        | M::Cmovle
+        | M::Cmovne
+        | M::Cmovno
+        | M::Cmovnp
+        | M::Cmovns
+        | M::Cmovo
+        | M::Cmovp
+        | M::Cmovs
+        | M::Seta
+        | M::Setae
+        | M::Setb
+        | M::Setbe
+        | M::Sete
+        | M::Setg
+        | M::Setge
+        | M::Setl
+        | M::Setle
+        | M::Setne
+        | M::Setno
+        | M::Setnp
+        | M::Setns
+        | M::Seto
+        | M::Setp
+        | M::Sets => (Flags::Read, Flow::Next),
+        M::Ja
+        | M::Jae
+        | M::Jb
+        | M::Jbe
+        | M::Je
+        | M::Jg
+        | M::Jge
+        | M::Jl
+        | M::Jle
+        | M::Jne
+        | M::Jno
+        | M::Jnp
+        | M::Jns
+        | M::Jo
+        | M::Jp
+        | M::Js => (Flags::Read, near(Flow::Branch)),
         M::Jmp => (Flags::Kept, near(Flow::Jump)),
         M::Call => (Flags::Kept, Flow::Call),
         M::Ret if i.op_count() == 0 => (Flags::Kept, Flow::Return),
@@ -127,14 +232,23 @@ const fn is_plain(kind: OpKind) -> bool {
     use OpKind as K;
     matches!(
         kind,
-        K::Immediate8 | K::Immediate8_2nd | K::Immediate16 | K::Immediate32 | K::Immediate64 | K::Immediate8to16 | K::Immediate8to32
-            | K::Immediate8to64 | K::Immediate32to64
+        K::Immediate8
+            | K::Immediate8_2nd
+            | K::Immediate16
+            | K::Immediate32
+            | K::Immediate64
+            | K::Immediate8to16
+            | K::Immediate8to32
+            | K::Immediate8to64
+            | K::Immediate32to64
     )
 }
 
 fn stack(i: &Instruction) -> Option<Stack> {
     use Mnemonic as M;
-    let to_rsp = i.op_count() > 0 && i.op0_kind() == OpKind::Register && matches!(i.op0_register(), Register::RSP | Register::ESP | Register::SP | Register::SPL);
+    let to_rsp = i.op_count() > 0
+        && i.op0_kind() == OpKind::Register
+        && matches!(i.op0_register(), Register::RSP | Register::ESP | Register::SP | Register::SPL);
     Some(match i.mnemonic() {
         M::Push => match i.code() {
             Code::Push_r64 | Code::Push_rm64 | Code::Pushq_imm8 | Code::Pushq_imm32 => Stack::Push(8),

@@ -31,16 +31,8 @@ pub enum Pattern {
 
 impl Pattern {
     /// All of them, in the order of their numbers: for counters.
-    pub const ALL: [Self; 8] = [
-        Self::MovEax,
-        Self::MovRax,
-        Self::XorEax,
-        Self::StackLoad,
-        Self::StackStore,
-        Self::Earlier,
-        Self::Register,
-        Self::Other,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::MovEax, Self::MovRax, Self::XorEax, Self::StackLoad, Self::StackStore, Self::Earlier, Self::Register, Self::Other];
 
     /// Its number in [`Self::ALL`].
     #[must_use]
@@ -100,12 +92,14 @@ pub enum Number {
 pub fn sets_number(i: &Instruction) -> Option<Number> {
     let rax = |r| matches!(r, Register::RAX | Register::EAX | Register::AX | Register::AL | Register::AH);
     match i.mnemonic() {
-        Mnemonic::Mov if i.op0_kind() == OpKind::Register && matches!(i.op0_register(), Register::RAX | Register::EAX) => Some(match i.op1_kind() {
-            OpKind::Immediate32 => Number::Is(i.immediate32()),
-            OpKind::Immediate32to64 => u32::try_from(i.immediate(1)).map_or(Number::Other, Number::Is),
-            OpKind::Register => Number::Register,
-            _ => Number::Other,
-        }),
+        Mnemonic::Mov if i.op0_kind() == OpKind::Register && matches!(i.op0_register(), Register::RAX | Register::EAX) => {
+            Some(match i.op1_kind() {
+                OpKind::Immediate32 => Number::Is(i.immediate32()),
+                OpKind::Immediate32to64 => u32::try_from(i.immediate(1)).map_or(Number::Other, Number::Is),
+                OpKind::Register => Number::Register,
+                _ => Number::Other,
+            })
+        }
         Mnemonic::Xor if is_register(i, 0) && is_register(i, 1) && rax(i.op0_register()) => {
             let zero = i.op0_register() == i.op1_register() && matches!(i.op0_register(), Register::RAX | Register::EAX);
             Some(if zero { Number::Is(0) } else { Number::Other })

@@ -44,6 +44,7 @@ pub struct Ways {
 
 /// What to do about a site.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one is made for each site, on the stack, and there is no heap to put it on")]
 pub enum Plan<'a> {
     /// A call at the site itself.
     Call(Patch),
@@ -196,10 +197,10 @@ impl<'a> Site<'a, '_> {
             before.push(*i);
         }
         let ahead = before.iter().map(Instruction::len).fold(0, usize::saturating_add);
-        if more == (ahead >= reach.len()) {
+        if more == (ahead >= reach.length()) {
             return Err(Refusal::NoRoom);
         }
-        let after = if more { self.behind(reach.len().saturating_sub(ahead).saturating_sub(SYSCALL.len()))? } else { ArrayVec::new() };
+        let after = if more { self.behind(reach.length().saturating_sub(ahead).saturating_sub(SYSCALL.len()))? } else { ArrayVec::new() };
         let nr = self.number(before.len(), reach);
         if let (Some(nr), Some(seen)) = (nr, self.facts.seen)
             && seen.rax != u64::from(nr)
@@ -243,7 +244,7 @@ impl<'a> Site<'a, '_> {
     /// come in behind that.
     fn number(&self, moved: usize, reach: Reach) -> Option<u32> {
         let start = moved.checked_sub(1).and_then(|n| self.before.get(n)).map_or(self.at, Instruction::ip);
-        let jump_end = start.saturating_add(reach.len() as u64);
+        let jump_end = start.saturating_add(reach.length() as u64);
         let mut at = self.at;
         for (count, i) in (0_usize..).zip(&self.before) {
             // Who comes to an overwritten instruction is sent to where it has moved; behind the jump it is as it was.

@@ -42,7 +42,7 @@ pub enum Reach {
 impl Reach {
     /// The bytes of the jump.
     #[must_use]
-    pub const fn len(self) -> usize {
+    pub const fn length(self) -> usize {
         match self {
             Self::Near => 5,
             Self::Slot => 7,
@@ -96,7 +96,7 @@ impl StubPlan<'_> {
     /// Whether the `syscall` instruction stays.
     #[must_use]
     pub fn keeps_syscall(&self) -> bool {
-        self.site.saturating_sub(self.address()) >= self.reach.len() as u64
+        self.site.saturating_sub(self.address()) >= self.reach.length() as u64
     }
 
     /// The stub at `stub` and the patch that leads to it: by `slot`, which is to hold that address, if the plan is for
@@ -137,10 +137,11 @@ impl StubPlan<'_> {
             // On to the next value of the highest byte of the distance that does not do.
             let end = self.address().checked_add(5)?;
             let bytes = distance(end, stub)?;
-            let bad = self.inner_offsets().filter_map(|at| at.checked_sub(1)).filter(|&k| bytes.get(k).is_some_and(|&b| !faults(b))).max()?;
+            let bad =
+                self.inner_offsets().filter_map(|at| at.checked_sub(1)).filter(|&k| bytes.get(k).is_some_and(|&b| !faults(b))).max()?;
             let step = 1_u64.checked_shl(u32::try_from(bad).ok()?.checked_mul(8)?)?;
             let distance = stub.wrapping_sub(end);
-            stub = end.wrapping_add(distance.wrapping_div(step).wrapping_add(1).wrapping_mul(step));
+            stub = end.wrapping_add((distance | step.wrapping_sub(1)).wrapping_add(1));
             if stub < from {
                 return None;
             }
@@ -150,7 +151,7 @@ impl StubPlan<'_> {
     /// Where original instructions begin inside the jump: offsets from its first byte.
     pub(crate) fn inner_offsets(&self) -> impl Iterator<Item = usize> + '_ {
         let start = self.address();
-        let len = self.reach.len();
+        let len = self.reach.length();
         let all = self.before.iter().map(Instruction::ip).chain([self.site]).chain(self.after.iter().map(Instruction::ip));
         all.filter_map(move |at| usize::try_from(at.checked_sub(start)?).ok()).filter(move |&at| at > 0 && at < len)
     }
@@ -167,7 +168,7 @@ impl StubPlan<'_> {
     /// Notes what an instruction at `at` has become, if it is inside the jump.
     fn note(&self, at: u64, fixup: Fixup, inner: &mut Inner) -> Option<()> {
         let offset = at.checked_sub(self.address())?;
-        if offset > 0 && offset < self.reach.len() as u64 {
+        if offset > 0 && offset < self.reach.length() as u64 {
             inner.try_push((u8::try_from(offset).ok()?, fixup)).ok()?;
         }
         Some(())

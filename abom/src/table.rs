@@ -18,7 +18,7 @@ fn reachable(address: u64) -> bool {
 
 impl Table {
     /// The table of every X-Container.
-    pub const X_CONTAINER: Self = Self { base: x_calls::TABLE as u64, numbers: x_calls::NUMBERS as u32, jump: None };
+    pub const X_CONTAINER: Self = Self { base: x_calls::TABLE as u64, numbers: x_calls::NUMBERS, jump: None };
 
     /// A table at `base` with slots for `numbers` system calls behind the one for any; none if a slot would be out of a
     /// displacement's reach.

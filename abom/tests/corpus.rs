@@ -45,7 +45,8 @@ fn outcome(line: &Line<'_>) -> String {
         at = i.next_ip();
     }
     let site = BASE + line.site as u64;
-    let table = if line.view == "jump" { Table::X_CONTAINER.with_jump(0xffff_ffff_ff60_0ff8).expect("in reach") } else { Table::X_CONTAINER };
+    let table =
+        if line.view == "jump" { Table::X_CONTAINER.with_jump(0xffff_ffff_ff60_0ff8).expect("in reach") } else { Table::X_CONTAINER };
     let seen = Seen { rax: 39, rsp: 0x7fff_0000, ..Seen::default() };
     let entered = [site];
     let bytes = Facts { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, taken: &[], seen: None };
@@ -73,7 +74,8 @@ fn outcome(line: &Line<'_>) -> String {
 
 #[test]
 fn sites_become_what_the_corpus_says() {
-    let wrong: Vec<String> = lines().iter().filter(|l| outcome(l) != l.expected).map(|l| format!("{}: {}, not {}", l.name, outcome(l), l.expected)).collect();
+    let wrong: Vec<String> =
+        lines().iter().filter(|l| outcome(l) != l.expected).map(|l| format!("{}: {}, not {}", l.name, outcome(l), l.expected)).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 

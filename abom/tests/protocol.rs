@@ -47,7 +47,10 @@ struct State {
 #[derive(Clone, Copy, Debug)]
 enum Fetch {
     /// Two lines, the second beginning at the offset.
-    Lines { boundary: usize, second_first: bool },
+    Lines {
+        boundary: usize,
+        second_first: bool,
+    },
     Ascending,
     Descending,
 }
@@ -194,7 +197,8 @@ fn patch(bytes: &[u8], stubs: Option<Reach>, site: usize) -> Patch {
     let code = Code::new(&all, BASE - 64);
     let ways = Ways { table: Table::X_CONTAINER, stubs };
     let red_zone = if stubs.is_some() { RedZone::Used } else { RedZone::Unused };
-    let facts = Facts { starts: None, inside: Inside::Caught, red_zone, taken: &[], seen: Some(Seen { rax: NUMBER.into(), ..Seen::default() }) };
+    let facts =
+        Facts { starts: None, inside: Inside::Caught, red_zone, taken: &[], seen: Some(Seen { rax: NUMBER.into(), ..Seen::default() }) };
     match plan(&code, BASE + site as u64, &ways, &facts).expect("a plan") {
         Plan::Call(patch) => patch,
         Plan::Stub(stub) => stub.first_fit(STUB, STUB + 0x10_0000).expect("a place").1.patch,

@@ -15,7 +15,7 @@ pub const HWCAP2_BIT: u64 = 1 << 31;
 pub const TABLE: usize = 0xffff_ffff_ff60_0000;
 
 /// System call numbers have so many slots, behind the one for any number.
-pub const NUMBERS: usize = 511;
+pub const NUMBERS: u32 = 511;
 
 /// The table of system calls, which is there.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +36,7 @@ impl Table {
     #[must_use]
     pub unsafe fn call(self, nr: usize, arguments: [usize; 6]) -> isize {
         // The first slot is for any number and finds those beyond the table to be none.
-        let slot = if nr < NUMBERS { TABLE.wrapping_add(nr.wrapping_add(1).wrapping_mul(8)) } else { TABLE };
+        let slot = if nr < NUMBERS as usize { TABLE.wrapping_add(nr.wrapping_add(1).wrapping_mul(8)) } else { TABLE };
         let [a, b, c, d, e, f] = arguments;
         let result;
         // SAFETY: the table is there, as `self` says. The call pushes its return address, and the compiler does not keep

@@ -28,7 +28,7 @@ const STEPS: &[Step] = &[
 /// Unit and property tests of what can run on the host.
 fn host() -> Result<()> {
     setup::ensure(setup::TEST)?;
-    let packages = ["-p", "xen-abi", "-p", "pv-core", "-p", "dom-image", "-p", "x-init", "-p", "xtask"];
+    let packages = ["-p", "xen-abi", "-p", "pv-core", "-p", "dom-image", "-p", "abom", "-p", "abom-cli", "-p", "x-init", "-p", "xtask"];
     sh::run(Command::new(env!("CARGO")).current_dir(sh::root()).args(["test", "--quiet"]).args(packages))
 }
 

@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use object::elf::{EM_X86_64, FileHeader64, PF_X, PT_LOAD, PT_NOTE, SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS, SHT_RELA, STT_FUNC, STT_GNU_IFUNC};
-use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, Sym};
 use object::Endianness;
+use object::elf::{
+    EM_X86_64, FileHeader64, PF_X, PT_LOAD, PT_NOTE, SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS, SHT_RELA, STT_FUNC, STT_GNU_IFUNC,
+};
+use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, Sym};
 
 /// The only byte order there is here.
 pub const LE: Endianness = Endianness::Little;
@@ -79,8 +81,7 @@ impl<'a> Elf<'a> {
         if header.e_machine(LE) != EM_X86_64 {
             bail!("not for x86-64: machine {}", header.e_machine(LE));
         }
-        let mut elf =
-            Self { data, header, code: Vec::new(), other: Vec::new(), symbols: Vec::new(), unwind: None, pointers: Vec::new() };
+        let mut elf = Self { data, header, code: Vec::new(), other: Vec::new(), symbols: Vec::new(), unwind: None, pointers: Vec::new() };
         elf.sections().context("the section headers are broken")?;
         if elf.code.is_empty() {
             elf.segments().context("the program headers are broken")?;
@@ -149,6 +150,8 @@ impl<'a> Elf<'a> {
     pub fn notes(&self) -> Result<Vec<Area<'a>>> {
         let segments = self.header.program_headers(LE, self.data).context("the program headers are broken")?;
         let notes = segments.iter().filter(|s| s.p_type(LE) == PT_NOTE);
-        Ok(notes.filter_map(|s| Some(Area { address: s.p_vaddr(LE), offset: s.p_offset(LE), bytes: s.data(LE, self.data).ok()? })).collect())
+        Ok(notes
+            .filter_map(|s| Some(Area { address: s.p_vaddr(LE), offset: s.p_offset(LE), bytes: s.data(LE, self.data).ok()? }))
+            .collect())
     }
 }

@@ -100,7 +100,8 @@ impl Record {
             record.headers.push((offset, reader.take(length)?.to_vec()));
         }
         for _ in 0..reader.count(40)? {
-            let [address, offset, site, stub, length] = [reader.number()?, reader.number()?, reader.number()?, reader.number()?, reader.number()?];
+            let [address, offset, site, stub, length] =
+                [reader.number()?, reader.number()?, reader.number()?, reader.number()?, reader.number()?];
             if length > MOST {
                 bail!("a change of {length} bytes");
             }

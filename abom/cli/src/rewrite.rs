@@ -51,7 +51,8 @@ pub fn patch(data: &[u8], ways: &Ways) -> Result<Patched> {
     ensure!(kind == ET_EXEC || kind == ET_DYN, "neither a program nor a shared library: link it first");
     let place = Place::behind(&elf)?;
     let program = Program::new(elf);
-    let mut patched = Patched { data: data.to_vec(), record: Record { length: data.len() as u64, ..Record::default() }, refused: Vec::new() };
+    let mut patched =
+        Patched { data: data.to_vec(), record: Record { length: data.len() as u64, ..Record::default() }, refused: Vec::new() };
     patched.record.jump = ways.table.jump().unwrap_or(0);
     let start = place.address.checked_add(place.headers as u64).context("the address space is full")?;
     let mut stubs: Vec<u8> = Vec::new();
@@ -74,7 +75,12 @@ pub fn patch(data: &[u8], ways: &Ways) -> Result<Patched> {
     patched.record.stubs = (start, stubs.len() as u64);
     for change in &patched.record.changes {
         let at = usize::try_from(change.offset)?;
-        patched.data.get_mut(at..).and_then(|d| d.get_mut(..change.new.len())).context("a change is outside of the file")?.copy_from_slice(&change.new);
+        patched
+            .data
+            .get_mut(at..)
+            .and_then(|d| d.get_mut(..change.new.len()))
+            .context("a change is outside of the file")?
+            .copy_from_slice(&change.new);
     }
     place.append(&mut patched, &stubs)?;
     Ok(patched)
@@ -150,7 +156,9 @@ impl Place {
         let entry = |kind: u32, flags: u32, at: usize, length: u64, align: u64| {
             let at = at as u64;
             let mut bytes = [kind.to_le_bytes(), flags.to_le_bytes()].concat();
-            for n in [self.offset.saturating_add(at), self.address.saturating_add(at), self.address.saturating_add(at), length, length, align] {
+            for n in
+                [self.offset.saturating_add(at), self.address.saturating_add(at), self.address.saturating_add(at), length, length, align]
+            {
                 bytes.extend(n.to_le_bytes());
             }
             bytes
@@ -189,7 +197,10 @@ pub fn unpatch(data: &[u8]) -> Result<(Vec<u8>, Record)> {
         let at = usize::try_from(offset)?;
         let place = old.get_mut(at..).and_then(|d| d.get_mut(..bytes.len())).context("a change is outside of the file")?;
         if let Some(now) = now {
-            ensure!(place == now.as_slice(), "the bytes at offset {offset:#x} are not those that were written: changed since it was patched");
+            ensure!(
+                place == now.as_slice(),
+                "the bytes at offset {offset:#x} are not those that were written: changed since it was patched"
+            );
         }
         place.copy_from_slice(bytes);
     }

@@ -90,30 +90,34 @@ fn from_bytes<'a>(program: &Program<'a>, site: u64, ways: &Ways) -> Result<Plan<
 }
 
 fn report(file: &str, program: &Program<'_>, ways: &Ways, view: View) -> Report {
-    let mut report =
-        Report { file: file.to_string(), sites: 0, eligible: 0, patterns: BTreeMap::new(), refusals: BTreeMap::new(), list: Vec::new() };
+    let mut list = Vec::new();
+    let (mut patterns, mut refusals) = (BTreeMap::new(), BTreeMap::new());
     for &address in &program.sites {
         let planned = match view {
-            View::Whole => program.around(address).and_then(|(code, facts)| plan(&code, address, ways, &facts)).map(|p| p.how()),
-            View::Bytes => from_bytes(program, address, ways).map(|p| p.how()),
+            View::Whole => program.around(address).and_then(|(code, facts)| plan(&code, address, ways, &facts)),
+            View::Bytes => from_bytes(program, address, ways),
         };
-        report.sites += 1;
         let mut site = Site { address, pattern: None, form: None, refusal: None };
-        match planned {
+        match planned.map(|p| p.how()) {
             Ok(how) => {
-                report.eligible += 1;
-                *report.patterns.entry(how.to_string()).or_default() += 1;
+                count(&mut patterns, how.to_string());
                 site.pattern = Some(how.pattern.name());
                 site.form = Some(how.form.name());
             }
             Err(refusal) => {
-                *report.refusals.entry(refusal.name()).or_default() += 1;
+                count(&mut refusals, refusal.name());
                 site.refusal = Some(refusal.name());
             }
         }
-        report.list.push(site);
+        list.push(site);
     }
-    report
+    let eligible = list.iter().filter(|s| s.refusal.is_none()).count();
+    Report { file: file.to_string(), sites: list.len(), eligible, patterns, refusals, list }
+}
+
+fn count<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) {
+    let count = counts.entry(key).or_default();
+    *count = count.saturating_add(1);
 }
 
 impl Report {

@@ -72,7 +72,8 @@ pub fn run(machine: &mut Machine, seed: u64, index: u64, fault: Fault, counts: &
     if rewritten.as_ref() == Some(&original) {
         return Ok(());
     }
-    let how: Vec<String> = patches.iter().map(|p| format!("{:x} {} {:x?} -> {:x?}", p.address(), p.how(), p.old(), p.new_bytes())).collect();
+    let how: Vec<String> =
+        patches.iter().map(|p| format!("{:x} {} {:x?} -> {:x?}", p.address(), p.how(), p.old(), p.new_bytes())).collect();
     let differs = rewritten.map_or("it crashed".into(), |o| original.difference(&o));
     Err(format!("seed {seed} case {index}: {differs}\n{how:#?}\n{:x?}\n{:x?}", way, case.program))
 }
@@ -190,7 +191,13 @@ impl Case {
             let Some(seen) = seen else { continue };
             let red_zone = match (fault, way.known) {
                 (Fault::RedZone, _) => RedZone::Unused,
-                (_, true) => if self.program.red_zone { RedZone::Used } else { RedZone::Unused },
+                (_, true) => {
+                    if self.program.red_zone {
+                        RedZone::Used
+                    } else {
+                        RedZone::Unused
+                    }
+                }
                 (_, false) => RedZone::Unknown,
             };
             let facts = Facts {

@@ -19,6 +19,8 @@ const AREAS: &[(&str, &[&str])] = &[
     ("pv-core", &["x-kernel/pv-core/"]),
     ("xen-abi", &["x-kernel/xen-abi/"]),
     ("dom-image", &["x-kernel/dom-image/"]),
+    ("abom: the tool", &["abom/cli/"]),
+    ("abom", &["abom/"]),
     ("x-init", &["x-init/"]),
     ("test guests", &["tests/"]),
     ("xtask", &["xtask/"]),
@@ -129,7 +131,7 @@ pub fn print(files: &[File]) -> Result<()> {
     for (&(name, _), &count) in AREAS.iter().zip(&counts) {
         show(name, count);
         all.add(count);
-        if !["xtask", "x-init", "test guests"].contains(&name) {
+        if !["xtask", "x-init", "test guests", "abom: the tool"].contains(&name) {
             kernel.add(count);
         }
     }

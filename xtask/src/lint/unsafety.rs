@@ -35,6 +35,9 @@ pub const ROOMS: &[&str] = &[
     "tests/linux/",
     // A system call may do anything to the process's memory.
     "x-calls/",
+    // Rewritten code is executed: random code in a process of its own, programs of the machine under a tracer.
+    "abom/tests/equivalence/",
+    "abom/cli/tests/run/",
 ];
 
 /// Whether unsafe code may be in the file.

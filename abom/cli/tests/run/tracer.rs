@@ -79,14 +79,14 @@ pub fn run(program: &str, arguments: &[&str]) -> Option<Outcome> {
     let child = unsafe { libc::fork() };
     assert!(child >= 0);
     if child == 0 {
-        // SAFETY: as above; the words live until then.
-        unsafe {
-            libc::dup2(writer.as_raw_fd(), 1);
-            if libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) == 0 {
-                libc::execv(words[0].as_ptr(), pointers.as_ptr());
-            }
-            libc::_exit(126);
+        // SAFETY: two descriptors that are open.
+        unsafe { libc::dup2(writer.as_raw_fd(), 1) };
+        if request(libc::PTRACE_TRACEME, 0, 0, 0) == 0 {
+            // SAFETY: the words and the list of them live until then.
+            unsafe { libc::execv(words[0].as_ptr(), pointers.as_ptr()) };
         }
+        // SAFETY: ends the process, and runs nothing of the parent's.
+        unsafe { libc::_exit(126) };
     }
     drop(writer);
     let output = std::thread::spawn(move || {
@@ -154,7 +154,11 @@ impl Tracer {
                 continue;
             }
             if tid == main && self.threads.is_empty() {
-                let options = libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_TRACEVFORK | libc::PTRACE_O_TRACEEXEC | libc::PTRACE_O_EXITKILL;
+                let options = libc::PTRACE_O_TRACECLONE
+                    | libc::PTRACE_O_TRACEFORK
+                    | libc::PTRACE_O_TRACEVFORK
+                    | libc::PTRACE_O_TRACEEXEC
+                    | libc::PTRACE_O_EXITKILL;
                 if request(libc::PTRACE_SETOPTIONS, tid, 0, options.cast_unsigned().into()) != 0 {
                     return None;
                 }
