@@ -49,6 +49,7 @@ fn outcome(line: &Line<'_>) -> String {
         if line.view == "jump" { Table::X_CONTAINER.with_jump(0xffff_ffff_ff60_0ff8).expect("in reach") } else { Table::X_CONTAINER };
     let seen = Seen { rax: 39, rsp: 0x7fff_0000, ..Seen::default() };
     let entered = [site];
+    let taken = [std::ops::Range { start: BASE + 5, end: BASE + 7 }];
     let bytes = Facts { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, taken: &[], seen: None };
     let facts = match line.view {
         "whole" => Facts { starts: Some(&starts), inside: Inside::Entered(&[]), red_zone: RedZone::Unused, ..bytes },
@@ -56,7 +57,7 @@ fn outcome(line: &Line<'_>) -> String {
         "cut" => Facts { starts: Some(&starts), inside: Inside::Unknown, red_zone: RedZone::Unused, ..bytes },
         "seen" => Facts { seen: Some(seen), ..bytes },
         "backwards" => Facts { seen: Some(Seen { rflags: 0x400, ..seen }), ..bytes },
-        "taken" => Facts { taken: &[BASE + 5..BASE + 7], ..bytes },
+        "taken" => Facts { taken: &taken, ..bytes },
         "call" | "jump" | "nostub" => bytes,
         other => panic!("{other}"),
     };

@@ -13,6 +13,9 @@ use iced_x86::{Code as Opcode, Decoder, DecoderOptions};
 
 const BASE: u64 = 0x7000;
 const STUB: u64 = 0x9000;
+const JUMP_SLOT: u64 = 0xffff_ffff_ff60_0ff8;
+/// A slot that holds a stub's address.
+const SITE_SLOT: u64 = 0xffff_ffff_ff60_2000;
 /// The number in the code, and another, with which a thread comes to the `syscall` instruction by another way.
 const NUMBER: u32 = 39;
 const OTHER: u32 = 102;
@@ -80,11 +83,13 @@ struct Model<'a> {
     acts: Vec<Act>,
     fetch: Fetch,
     len: usize,
+    /// Whether the code loads the number.
+    loads: bool,
 }
 
 impl Model<'_> {
     /// All states from a start; the first wrong one, if there is any.
-    fn explore(&self, start: State, expected: u32) -> Result<usize, String> {
+    fn explore(&self, start: State, expected: Option<u32>) -> Result<usize, String> {
         let mut seen = HashSet::new();
         let mut open = vec![start];
         while let Some(state) = open.pop() {
@@ -92,8 +97,8 @@ impl Model<'_> {
                 continue;
             }
             if state.processor.at >= self.len {
-                if state.processor.called != Some(expected) {
-                    return Err(format!("called {:?}, not {expected}: {state:x?}", state.processor.called));
+                if state.processor.called != expected {
+                    return Err(format!("called {:?}, not {expected:?}: {state:x?}", state.processor.called));
                 }
                 continue;
             }
@@ -166,10 +171,19 @@ impl Model<'_> {
                 p.called = Some(slot - 1);
                 p.at += i.len();
             }
-            // All that the stub does, and back: to the `syscall` instruction's end, or to that of what was moved.
-            Opcode::Jmp_rel32_64 if i.near_branch64() >= STUB => {
+            Opcode::Jmp_rm64 if i.memory_displacement64() == SITE_SLOT => {
                 p.called = Some(NUMBER);
                 p.at = self.len;
+            }
+            // All that the stub does, and back: to the `syscall` instruction's end, or to that of what was moved.
+            Opcode::Jmp_rel32_64 if i.near_branch64() >= STUB => {
+                p.called = Some(if self.loads { NUMBER } else { p.eax });
+                p.at = self.len;
+            }
+            // What is moved from behind a site.
+            Opcode::Cmp_RAX_imm32 | Opcode::Mov_rm64_r64 => {
+                p.at += i.len();
+                return Ok((p, i.len()));
             }
             Opcode::INVALID => match self.patch.fixup(rip) {
                 Some(Fixup::Syscall { next }) => {
@@ -177,9 +191,6 @@ impl Model<'_> {
                     p.at = to(next).unwrap_or(self.len);
                 }
                 Some(Fixup::At(target)) => {
-                    if target >= STUB {
-                        p.called = Some(p.eax);
-                    }
                     p.at = to(target).unwrap_or(self.len);
                 }
                 None => return wrong(),
@@ -191,22 +202,34 @@ impl Model<'_> {
 }
 
 fn patch(bytes: &[u8], stubs: Option<Reach>, site: usize) -> Patch {
-    let mut all = vec![0x90; 64];
+    // A call ahead of it cannot be moved.
+    let mut all = vec![0x90; 59];
+    all.extend([0xe8, 0, 0, 0, 0]);
     all.extend(bytes);
     all.resize(256, 0xc3);
     let code = Code::new(&all, BASE - 64);
-    let ways = Ways { table: Table::X_CONTAINER, stubs };
+    let table = Table::X_CONTAINER.with_jump(JUMP_SLOT).expect("in reach");
+    let ways = Ways { table, stubs };
     let red_zone = if stubs.is_some() { RedZone::Used } else { RedZone::Unused };
     let facts =
         Facts { starts: None, inside: Inside::Caught, red_zone, taken: &[], seen: Some(Seen { rax: NUMBER.into(), ..Seen::default() }) };
     match plan(&code, BASE + site as u64, &ways, &facts).expect("a plan") {
         Plan::Call(patch) => patch,
+        Plan::Stub(stub) if stubs == Some(Reach::Slot) => stub.place(STUB, Some(SITE_SLOT)).expect("a place").patch,
         Plan::Stub(stub) => stub.first_fit(STUB, STUB + 0x10_0000).expect("a place").1.patch,
     }
 }
 
 const MOV_EAX: &[u8] = &[0xb8, 39, 0, 0, 0, 0x0f, 0x05];
+/// Sites that have nothing before them, and room behind.
+const CMP: &[u8] = &[0x0f, 0x05, 0x48, 0x3d, 0x00, 0xf0, 0xff, 0xff];
+const MOV: &[u8] = &[0x0f, 0x05, 0x48, 0x89, 0xc3];
 const MOV_RAX: &[u8] = &[0x48, 0xc7, 0xc0, 39, 0, 0, 0, 0x0f, 0x05];
+
+/// Where the `syscall` instruction is.
+fn site(bytes: &[u8]) -> usize {
+    bytes.windows(2).position(|w| w == [0x0f, 0x05]).expect("a site")
+}
 
 fn acts(patch: &Patch, keep: impl Fn(&Step) -> bool) -> Vec<Act> {
     let mut acts = Vec::new();
@@ -225,19 +248,27 @@ fn acts(patch: &Patch, keep: impl Fn(&Step) -> bool) -> Vec<Act> {
 
 fn explore(bytes: &[u8], patch: &Patch, acts: &[Act]) -> Result<usize, String> {
     let mut states = 0;
+    let site = site(bytes);
+    let loads = site > 0;
     for fetch in Fetch::all(bytes.len()) {
-        let model = Model { patch, acts: acts.to_vec(), fetch, len: bytes.len() };
+        let model = Model { patch, acts: acts.to_vec(), fetch, len: bytes.len(), loads };
         let state = |at, eax| State { memory: bytes.to_vec(), next: 0, processor: Processor { at, eax, ..Processor::default() } };
-        states += model.explore(state(0, OTHER), NUMBER)?;
-        states += model.explore(state(bytes.len() - 2, OTHER), OTHER)?;
+        states += model.explore(state(0, OTHER), Some(if loads { NUMBER } else { OTHER }))?;
+        states += model.explore(state(site, OTHER), Some(OTHER))?;
+        if site + 2 < bytes.len() {
+            states += model.explore(state(site + 2, OTHER), None)?;
+        }
     }
     Ok(states)
 }
 
 #[test]
 fn every_interleaving_is_right() {
-    for (bytes, stubs) in [(MOV_EAX, None), (MOV_RAX, None), (MOV_EAX, Some(Reach::Near)), (MOV_RAX, Some(Reach::Near))] {
-        let patch = patch(bytes, stubs, bytes.len() - 2);
+    let near = Some(Reach::Near);
+    for (bytes, stubs) in
+        [(MOV_EAX, None), (MOV_RAX, None), (MOV_EAX, near), (MOV_RAX, near), (MOV_EAX, Some(Reach::Slot)), (CMP, near), (MOV, near)]
+    {
+        let patch = patch(bytes, stubs, site(bytes));
         assert!(patch.is_caught());
         let states = explore(bytes, &patch, &acts(&patch, |_| true)).unwrap_or_else(|e| panic!("{}: {e}", patch.how()));
         println!("{}: {states} states", patch.how());
@@ -248,7 +279,7 @@ fn every_interleaving_is_right() {
 #[test]
 fn without_serialising_some_are_wrong() {
     for bytes in [MOV_EAX, MOV_RAX] {
-        let patch = patch(bytes, None, bytes.len() - 2);
+        let patch = patch(bytes, None, site(bytes));
         assert!(explore(bytes, &patch, &acts(&patch, |s| *s != Step::Serialise)).is_err());
     }
 }
