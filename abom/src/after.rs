@@ -7,7 +7,7 @@
 use arrayvec::ArrayVec;
 use iced_x86::{Instruction, Register};
 
-use crate::code::Code;
+use crate::code::{Code, Reader};
 use crate::effect::{self, Effect, Flags, Flow, Stack};
 
 /// So many instructions are read, over all paths.
@@ -47,15 +47,27 @@ struct Path {
     below: bool,
 }
 
+/// What is asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ask {
+    /// All of it.
+    All,
+    /// The flags only, for an entry that uses no stack: of the rest nothing is known.
+    Flags,
+}
+
 /// Follows all paths from `from`, the address behind the site.
 #[must_use]
-pub fn scan(code: &Code<'_>, from: u64) -> After {
+pub fn scan(code: &Code<'_>, from: u64, ask: Ask) -> After {
+    let mut reader = Reader::new(*code);
+    let mut i = Instruction::default();
+    let rest = ask == Ask::All;
     let mut after = After { flags: Fate::Dead, below: Fate::Dead, stack: false, left: None };
     let mut paths: ArrayVec<Path, 8> = ArrayVec::new();
     let mut done: ArrayVec<Path, INSTRUCTIONS> = ArrayVec::new();
-    paths.push(Path { at: from, depth: Some(0), flags: true, below: true });
+    paths.push(Path { at: from, depth: Some(0), flags: true, below: rest });
     while let Some(mut path) = paths.pop() {
-        while path.flags || path.below || !after.stack {
+        while path.flags || path.below || rest && !after.stack {
             if done.contains(&path) {
                 break;
             }
@@ -63,8 +75,8 @@ pub fn scan(code: &Code<'_>, from: u64) -> After {
                 after.give_up(&path);
                 return after;
             }
-            let known = code.instruction(path.at).and_then(|i| effect::of(&i).map(|e| (i, e)));
-            let Some((i, e)) = known else {
+            let known = if reader.read(path.at, &mut i) { effect::of(&i) } else { None };
+            let Some(e) = known else {
                 if code.from(path.at).is_none() {
                     after.left.get_or_insert(path.at);
                 }
@@ -89,6 +101,9 @@ pub fn scan(code: &Code<'_>, from: u64) -> After {
                 }
             }
         }
+    }
+    if !rest {
+        after.below = Fate::Unknown;
     }
     after
 }
@@ -174,7 +189,7 @@ mod tests {
     use Fate::{Dead, Read, Unknown};
 
     fn fates(bytes: &[u8]) -> (Fate, Fate, bool) {
-        let after = scan(&Code::new(bytes, 0x1000), 0x1000);
+        let after = scan(&Code::new(bytes, 0x1000), 0x1000, Ask::All);
         (after.flags, after.below, after.stack)
     }
 
@@ -222,9 +237,16 @@ mod tests {
         assert_eq!(fates(&[]), (Unknown, Unknown, false));
         assert_eq!(fates(&[0xff, 0xe0]), (Unknown, Unknown, false));
         // jmp +0x1000
-        assert_eq!(scan(&Code::new(&[0xe9, 0xfb, 0x0f, 0, 0], 0x1000), 0x1000).left, Some(0x2000));
+        assert_eq!(scan(&Code::new(&[0xe9, 0xfb, 0x0f, 0, 0], 0x1000), 0x1000, Ask::All).left, Some(0x2000));
         // An endless loop reads nothing.
         assert_eq!(fates(&[0xeb, 0xfe]), (Dead, Dead, false));
+    }
+
+    #[test]
+    fn flags_alone_are_answered_early() {
+        // test eax,eax; then what is not known
+        let after = scan(&Code::new(&[0x85, 0xc0, 0x0f, 0x0b], 0x1000), 0x1000, Ask::Flags);
+        assert_eq!(after, After { flags: Dead, below: Unknown, stack: false, left: None });
     }
 
     #[test]

@@ -6,16 +6,17 @@
 //! site, those apart that had no room to fall in, counts as one. Where the whole function is known, nothing is guessed.
 
 use arrayvec::ArrayVec;
-use iced_x86::{Instruction, Mnemonic};
+use iced_x86::Instruction;
 
-use crate::code::Code;
+use crate::code::{Code, Reader};
 use crate::effect::falls_through;
 use crate::facts::Facts;
+use crate::length;
 
 /// So many bytes ahead of the site are looked at.
-const REACH: u32 = 40;
+const REACH: usize = 32;
 /// A reading that begins so many bytes ahead of a place has fallen in with the right one there.
-const SETTLED: u32 = 12;
+const SETTLED: usize = 12;
 /// Readings that must agree, at least.
 const READINGS: u32 = 3;
 /// The most instructions that are told.
@@ -52,27 +53,20 @@ fn known(code: &Code<'_>, site: u64, starts: &[u64]) -> Before {
 fn agreed(code: &Code<'_>, site: u64) -> Before {
     // Of the reading that begins `d` bytes ahead of the site and arrives there: bit `n` says that it has an instruction
     // `n` bytes ahead. No bit at all: it does not arrive.
-    let mut readings = [0_u64; REACH as usize + 1];
+    let mut readings = [0_u64; REACH + 1];
     for d in 1..=REACH {
-        let Some(i) = site.checked_sub(u64::from(d)).and_then(|at| code.instruction(at)) else { continue };
-        if !is_sensible(&i) {
-            continue;
-        }
-        let rest = usize::try_from(u64::from(d).saturating_sub(i.len() as u64)).unwrap_or(0);
-        let arrives = i.len() as u64 == u64::from(d) || i.len() as u64 <= u64::from(d) && readings.get(rest).is_some_and(|&r| r != 0);
-        if arrives && let (Some(&tail), Some(reading)) = (readings.get(rest), readings.get(d as usize).map(|_| d)) {
-            let mask = tail | 1 << reading;
-            if let Some(slot) = readings.get_mut(d as usize) {
-                *slot = mask;
-            }
+        let Some(length) = site.checked_sub(d as u64).and_then(|at| length::of(code.from(at)?)) else { continue };
+        let Some(&tail) = d.checked_sub(length).and_then(|rest| readings.get(rest)) else { continue };
+        if let (true, Some(reading)) = (length == d || tail != 0, readings.get_mut(d)) {
+            *reading = tail | 1 << d;
         }
     }
+    let (mut reader, mut i) = (Reader::new(*code), Instruction::default());
     let mut before = Before::new();
-    let mut distance = 0_u32;
+    let mut distance = 0_usize;
     while before.len() < MOST {
         let Some(start) = nearest(&readings, distance) else { break };
-        let Some(i) = site.checked_sub(u64::from(start)).and_then(|at| code.instruction(at)) else { break };
-        if !falls_through(&i) {
+        if !site.checked_sub(start as u64).is_some_and(|at| reader.read(at, &mut i)) || !falls_through(&i) {
             break;
         }
         before.push(i);
@@ -81,27 +75,18 @@ fn agreed(code: &Code<'_>, site: u64) -> Before {
     before
 }
 
-/// Whether a reading with this instruction may be the right one: whether compilers emit such, for user mode.
-fn is_sensible(i: &Instruction) -> bool {
-    use Mnemonic as M;
-    match i.mnemonic() {
-        M::Ret => i.op_count() == 0,
-        M::Retf | M::Iret | M::Iretd | M::Iretq | M::Enter | M::Hlt | M::Cli | M::Sti | M::Int1 => false,
-        M::In | M::Out | M::Insb | M::Insd | M::Insw | M::Outsb | M::Outsd | M::Outsw => false,
-        _ => true,
-    }
-}
-
 /// The next beginning that is more than `distance` bytes ahead, if all settled readings agree on it.
-fn nearest(readings: &[u64], distance: u32) -> Option<u32> {
-    let all = || {
-        let settled = readings.iter().zip(0_u32..).filter(move |&(&r, d)| r != 0 && d >= distance.saturating_add(SETTLED));
-        settled.map(move |(&r, _)| r.checked_shr(distance.saturating_add(1)).unwrap_or(0).trailing_zeros())
-    };
-    let first = all().next()?;
-    let agree = u32::try_from(all().count()).unwrap_or(0) >= READINGS && all().all(|n| n == first);
-    let start = distance.checked_add(first)?.checked_add(1)?;
-    (agree && start <= REACH).then_some(start)
+fn nearest(readings: &[u64], distance: usize) -> Option<usize> {
+    // What all have, and what any has.
+    let (mut all, mut any, mut count) = (u64::MAX, 0_u64, 0_u32);
+    for &reading in readings.get(distance.checked_add(SETTLED)?..)?.iter().filter(|&&r| r != 0) {
+        all &= reading;
+        any |= reading;
+        count = count.saturating_add(1);
+    }
+    let further = u64::MAX.checked_shl(u32::try_from(distance).ok()?)? << 1;
+    let first = (any & further).trailing_zeros();
+    (count >= READINGS && (all & further).trailing_zeros() == first && first < u64::BITS).then_some(first as usize)
 }
 
 #[cfg(test)]

@@ -83,6 +83,41 @@ impl<'a> Code<'a> {
     }
 }
 
+/// Reads instructions of one code, at less cost each than the first.
+pub struct Reader<'a> {
+    code: Code<'a>,
+    decoder: Decoder<'a>,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader of the code.
+    #[must_use]
+    pub fn new(code: Code<'a>) -> Self {
+        Self { code, decoder: Decoder::with_ip(64, code.bytes, code.address, DecoderOptions::NONE) }
+    }
+
+    /// [`Code::instruction`], into `instruction`: whether there is one.
+    pub fn read(&mut self, address: u64, instruction: &mut Instruction) -> bool {
+        let offset = address.checked_sub(self.code.address).and_then(|o| usize::try_from(o).ok());
+        if let Some(offset) = offset.filter(|&o| o < self.code.bytes.len())
+            && self.decoder.set_position(offset).is_ok()
+        {
+            self.decoder.set_ip(address);
+            self.decoder.decode_out(instruction);
+            return !instruction.is_invalid();
+        }
+        let found = self.code.instruction(address);
+        *instruction = found.unwrap_or_default();
+        found.is_some()
+    }
+}
+
+impl core::fmt::Debug for Reader<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Reader").field("code", &self.code).finish_non_exhaustive()
+    }
+}
+
 /// Whether an instruction that begins with this byte is invalid, whatever follows, on every processor with 64-bit mode
 /// and on those announced: no prefix, no VEX, EVEX or REX2, no opcode.
 #[must_use]

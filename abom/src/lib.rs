@@ -21,6 +21,7 @@ pub mod before;
 pub mod code;
 mod effect;
 pub mod facts;
+mod length;
 mod moved;
 pub mod patch;
 pub mod pattern;

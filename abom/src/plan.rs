@@ -14,7 +14,7 @@
 use arrayvec::ArrayVec;
 use iced_x86::Instruction;
 
-use crate::after::{self, After, Fate};
+use crate::after::{self, After, Ask, Fate};
 use crate::before::{self, Before};
 use crate::code::{Code, SYSCALL};
 use crate::effect::{self, Flow, Stack, falls_through};
@@ -79,7 +79,10 @@ pub fn plan<'a>(code: &Code<'a>, site: u64, ways: &Ways, facts: &Facts<'_>) -> R
         return Err(Refusal::DirectionFlag);
     }
     let before = before::instructions(code, site, facts);
-    let after = after::scan(code, behind);
+    // Only a call needs to know more than what becomes of the flags, where stubs can use the jump entry.
+    let callable = matches!(before.first().and_then(sets_number), Some(Number::Is(_)));
+    let stub_jump = ways.stubs.is_some() && ways.table.jump().is_some();
+    let after = after::scan(code, behind, if stub_jump && !callable { Ask::Flags } else { Ask::All });
     match after.flags {
         Fate::Dead => {}
         Fate::Unknown => return Err(Refusal::AfterUnknown),

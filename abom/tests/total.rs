@@ -32,9 +32,9 @@ fn check(patch: &Patch, code: &Code<'_>, site: u64, caught: bool) {
         assert!(patch.fixup(patch.address() + inner as u64).is_some());
     }
     assert_eq!(patch.fixup(patch.address()), Some(Fixup::At(patch.address())));
-    assert_eq!(patch.fixup(patch.region().end.max(patch.address() + 9)), None);
+    assert_eq!(patch.fixup(patch.region().end.max(patch.address().saturating_add(9))), None);
     let changed = Code::new(patch.new_bytes(), patch.address());
-    let first = changed.instruction(patch.address()).expect("an instruction");
+    let first = changed.instruction(patch.address()).unwrap_or_else(|| panic!("no instruction: {patch:x?}"));
     assert_eq!(first.len(), patch.new_bytes().len());
 }
 

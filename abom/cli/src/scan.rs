@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use abom::after::scan;
+use abom::after::{Ask, scan};
 use abom::{Code, Facts, Inside, Plan, RedZone, Refusal, Ways, plan};
 use anyhow::{Result, ensure};
 use serde::Serialize;
@@ -75,7 +75,7 @@ fn from_bytes<'a>(program: &Program<'a>, site: u64, ways: &Ways) -> Result<Plan<
     let length = usize::try_from(end.saturating_sub(start)).map_err(|_| Refusal::NoSyscall)?;
     let mut code = Code::new(all.bytes(start, length).ok_or(Refusal::NoSyscall)?, start);
     // Where a jump leads away, the bytes there are looked at, too.
-    if let Some(left) = scan(&code, site.saturating_add(2)).left
+    if let Some(left) = scan(&code, site.saturating_add(2), Ask::Flags).left
         && let Some(bytes) = all.from(left)
     {
         code = code.and(bytes.get(..64).unwrap_or(bytes), left);

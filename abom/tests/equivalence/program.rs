@@ -114,6 +114,8 @@ impl Program {
             _ if self.depth > 8 => {
                 self.instruction(&[0x48, 0x83, 0xc4, 0x08]);
                 self.depth -= 8;
+                // What was above the stack pointer when its address was taken is below it now.
+                self.red_zone |= self.pointer;
             }
             _ => {}
         }
