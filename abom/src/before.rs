@@ -14,11 +14,11 @@ use crate::facts::Facts;
 use crate::length;
 
 /// So many bytes ahead of the site are looked at.
-const REACH: usize = 32;
+const REACH: usize = 40;
 /// A reading that begins so many bytes ahead of a place has fallen in with the right one there.
 const SETTLED: usize = 12;
 /// Readings that must agree, at least.
-const READINGS: u32 = 3;
+const READINGS: u32 = 6;
 /// The most instructions that are told.
 pub const MOST: usize = 8;
 
