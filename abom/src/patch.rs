@@ -55,12 +55,14 @@ impl fmt::Display for How {
 /// What to do with a thread that has faulted at an overwritten instruction.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fixup {
-    /// It is at the `syscall` instruction: make the system call as for a trap, and let the thread go on at `next`.
+    /// It is at the `syscall` instruction: make the system call as for a trap, and let the thread go on at `next`, the
+    /// address behind it. A restart that steps back by two bytes comes here again.
     Syscall {
-        /// The address of the instruction behind it, in the stub if it was moved there.
+        /// The address of the instruction behind it.
         next: u64,
     },
-    /// It is at an instruction that is in the stub now: let it go on at this address.
+    /// It is at an instruction that is in the stub now, or at the site that the stub stands for: let it go on at this
+    /// address.
     At(u64),
 }
 

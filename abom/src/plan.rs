@@ -251,7 +251,7 @@ impl<'a> Site<'a, '_> {
         let mut at = self.at;
         for (count, i) in (0_usize..).zip(&self.before) {
             // Who comes to an overwritten instruction is sent to where it has moved; behind the jump it is as it was.
-            let entered = if count < moved { matches!(self.facts.inside, Inside::Caught) && at < jump_end && at < self.at } else { true };
+            let entered = if count < moved { matches!(self.facts.inside, Inside::Caught) && at < jump_end } else { true };
             if entered && !self.is_only_passed(at) {
                 return None;
             }

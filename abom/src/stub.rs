@@ -108,8 +108,9 @@ impl StubPlan<'_> {
         let mut writer = Writer { bytes: StubBytes::new(), start: stub };
         let mut inner = Inner::new();
         self.move_all(&self.before, &mut writer, &mut inner)?;
-        let next = self.enter(&mut writer)?;
-        self.note(self.site, Fixup::Syscall { next }, &mut inner)?;
+        // Who comes to the site makes the call of the stub, which does not know the number then: see `Site::number`.
+        self.note(self.site, Fixup::At(writer.at()), &mut inner)?;
+        self.enter(&mut writer)?;
         if !self.keeps_syscall() {
             self.move_all(&self.after, &mut writer, &mut inner)?;
             writer.put(&[0xe9])?;
@@ -174,15 +175,14 @@ impl StubPlan<'_> {
         Some(())
     }
 
-    /// The call. Returns where the thread goes on behind it.
-    fn enter(&self, writer: &mut Writer) -> Option<u64> {
+    /// The call.
+    fn enter(&self, writer: &mut Writer) -> Option<()> {
         let slot = displacement(self.slot)?;
         let keeps = self.keeps_syscall();
         match self.how.form {
             Form::StubCall if !keeps => {
                 writer.put(&[0xff, 0x14, 0x25])?;
-                writer.put(&slot)?;
-                Some(writer.at())
+                writer.put(&slot)
             }
             Form::StubJump | Form::StubCall => {
                 let push: &[u8] = if self.how.form == Form::StubCall { &[0x51] } else { &[] };
@@ -193,21 +193,18 @@ impl StubPlan<'_> {
                 writer.put_distance(back)?;
                 writer.put(push)?;
                 writer.put(&[0xff, 0x24, 0x25])?;
-                writer.put(&slot)?;
-                Some(back)
+                writer.put(&slot)
             }
             Form::StubSkip => {
                 writer.put(&[0x48, 0x8d, 0x64, 0x24, 0x80])?;
                 writer.put(&[0xff, 0x14, 0x25])?;
                 writer.put(&slot)?;
                 writer.put(&[0x48, 0x8d, 0xa4, 0x24, 0x80, 0, 0, 0])?;
-                let next = writer.at();
                 if keeps {
                     writer.put(&[0xe9])?;
                     writer.put_distance(self.behind())?;
-                    return Some(self.behind());
                 }
-                Some(next)
+                Some(())
             }
             Form::Call => None,
         }

@@ -83,6 +83,8 @@ struct Model<'a> {
     acts: Vec<Act>,
     fetch: Fetch,
     len: usize,
+    /// Where the `syscall` instruction is.
+    site: usize,
     /// Whether the code loads the number.
     loads: bool,
 }
@@ -191,6 +193,10 @@ impl Model<'_> {
                     p.at = to(next).unwrap_or(self.len);
                 }
                 Some(Fixup::At(target)) => {
+                    // At the site the stub makes the call; behind it that has been made.
+                    if target >= STUB && p.at == self.site {
+                        p.called = Some(p.eax);
+                    }
                     p.at = to(target).unwrap_or(self.len);
                 }
                 None => return wrong(),
@@ -251,7 +257,7 @@ fn explore(bytes: &[u8], patch: &Patch, acts: &[Act]) -> Result<usize, String> {
     let site = site(bytes);
     let loads = site > 0;
     for fetch in Fetch::all(bytes.len()) {
-        let model = Model { patch, acts: acts.to_vec(), fetch, len: bytes.len(), loads };
+        let model = Model { patch, acts: acts.to_vec(), fetch, len: bytes.len(), site, loads };
         let state = |at, eax| State { memory: bytes.to_vec(), next: 0, processor: Processor { at, eax, ..Processor::default() } };
         states += model.explore(state(0, OTHER), Some(if loads { NUMBER } else { OTHER }))?;
         states += model.explore(state(site, OTHER), Some(OTHER))?;
