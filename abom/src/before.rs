@@ -3,7 +3,8 @@
 //! x86 code cannot be read backwards: the bytes `b8 27 00 00 00` may be a load of eax, or the end of a longer
 //! instruction. Read from far enough ahead, though, wrong readings soon fall in with the right one. So every place
 //! ahead of the site is tried as a beginning, and what is an instruction's beginning in all readings that arrive at the
-//! site, those apart that had no room to fall in, counts as one. Where the whole function is known, nothing is guessed.
+//! site, those apart that had no room to fall in, counts as one. Where the whole function is known, it has the word,
+//! unless the bytes contradict it.
 
 use arrayvec::ArrayVec;
 use iced_x86::Instruction;
@@ -28,9 +29,12 @@ pub type Before = ArrayVec<Instruction, MOST>;
 /// The instructions before `site`.
 #[must_use]
 pub fn instructions(code: &Code<'_>, site: u64, facts: &Facts<'_>) -> Before {
-    let all = match facts.starts {
-        Some(starts) => known(code, site, starts),
-        None => agreed(code, site),
+    let by_bytes = agreed(code, site);
+    let all = match facts.starts.map(|starts| known(code, site, starts)) {
+        None => by_bytes,
+        // Who says where instructions begin may be wrong: glibc's table for `__restore_rt` begins a byte early.
+        Some(known) if known.iter().zip(&by_bytes).any(|(a, b)| a.ip() != b.ip()) => Before::new(),
+        Some(known) => known,
     };
     // What another patch has taken, and what is ahead of it, does not lead to the site any more.
     all.into_iter().take_while(|i| !facts.is_taken(i.ip(), i.next_ip())).collect()
@@ -115,6 +119,19 @@ mod tests {
     fn nothing_is_told_without_bytes() {
         assert!(lengths(&[], &BYTES).is_empty());
         assert!(lengths(&[0xb8, 0x27, 0, 0, 0], &BYTES).is_empty());
+    }
+
+    #[test]
+    fn what_the_bytes_contradict_is_not_known() {
+        // nop; nopw 0(rax,rax); nopl 0(rax); mov rax,15: what is in front of a signal's return
+        let bytes = [
+            0x0f, 0x1f, 0x40, 0, 0x90, 0x66, 0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0, 0x0f, 0x1f, 0x40, 0, 0x48, 0xc7, 0xc0, 0x0f, 0,
+            0, 0,
+        ];
+        assert_eq!(lengths(&bytes, &BYTES).first(), Some(&7));
+        // From a byte too early: add [rax-57],cl; ror byte [rdi],0; add [rax],al
+        let early = Facts { starts: Some(&[0x1013, 0x1016, 0x1019, 0x101b]), ..BYTES };
+        assert!(lengths(&bytes, &early).is_empty());
     }
 
     #[test]

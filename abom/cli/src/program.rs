@@ -204,9 +204,9 @@ impl<'a> Program<'a> {
             taken: &[],
             seen: None,
         };
-        // If the bytes alone say otherwise, one of them is wrong.
+        // If the bytes contradict it, they have the word, and of the function nothing else is believed either.
         let [by_function, by_bytes] = [&known, &unknown].map(|facts| before::instructions(&code, site, facts));
-        let agree = by_function.iter().zip(&by_bytes).all(|(a, b)| a.ip() == b.ip());
+        let agree = !by_function.is_empty() || by_bytes.is_empty();
         Ok((code, if agree { known } else { unknown }))
     }
 }
