@@ -21,6 +21,7 @@ pub mod before;
 pub mod code;
 mod effect;
 pub mod facts;
+pub mod hop;
 mod length;
 mod moved;
 pub mod patch;

@@ -9,7 +9,7 @@ use crate::code::faults;
 use crate::pattern::Pattern;
 
 /// The most bytes that a patch changes.
-pub const LONGEST_PATCH: usize = 9;
+pub const LONGEST_PATCH: usize = 12;
 
 /// How the kernel is reached.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -22,6 +22,8 @@ pub enum Form {
     StubCall,
     /// A jump to a stub that moves the stack pointer over the red zone and calls.
     StubSkip,
+    /// A short jump into a gap of the code, where the call is ([`crate::hop`]).
+    Hop,
 }
 
 impl Form {
@@ -33,6 +35,7 @@ impl Form {
             Self::StubJump => "stub-jump",
             Self::StubCall => "stub-call",
             Self::StubSkip => "stub-skip",
+            Self::Hop => "hop",
         }
     }
 }

@@ -68,6 +68,23 @@ impl Plan<'_> {
 /// # Errors
 /// The reason why the site has to stay a trap.
 pub fn plan<'a>(code: &Code<'a>, site: u64, ways: &Ways, facts: &Facts<'_>) -> Result<Plan<'a>, Refusal> {
+    let site = examine(code, site, ways, facts)?;
+    let call = site.call();
+    if call.is_ok() || ways.stubs.is_none() {
+        return call;
+    }
+    // The stub's reason is the last word, but where there is no room for one.
+    site.stub().map_err(|refusal| match (refusal, &call) {
+        (Refusal::NoRoom, Err(Refusal::RedZoneLive | Refusal::StackMayBeGone)) => call.err().unwrap_or(refusal),
+        _ => refusal,
+    })
+}
+
+/// Looks at the site and what is around it.
+///
+/// # Errors
+/// The reason why it has to stay a trap, whatever form is wanted.
+pub(crate) fn examine<'a, 'w>(code: &Code<'a>, site: u64, ways: &'w Ways, facts: &'w Facts<'w>) -> Result<Site<'a, 'w>, Refusal> {
     if !code.is_syscall(site) {
         return Err(Refusal::NoSyscall);
     }
@@ -88,24 +105,15 @@ pub fn plan<'a>(code: &Code<'a>, site: u64, ways: &Ways, facts: &Facts<'_>) -> R
         Fate::Unknown => return Err(Refusal::AfterUnknown),
         Fate::Read => return Err(Refusal::FlagsLive),
     }
-    let site = Site { code: *code, at: site, behind, before, after, ways, facts };
-    let call = site.call();
-    if call.is_ok() || ways.stubs.is_none() {
-        return call;
-    }
-    // The stub's reason is the last word, but where there is no room for one.
-    site.stub().map_err(|refusal| match (refusal, &call) {
-        (Refusal::NoRoom, Err(Refusal::RedZoneLive | Refusal::StackMayBeGone)) => call.err().unwrap_or(refusal),
-        _ => refusal,
-    })
+    Ok(Site { code: *code, at: site, behind, before, after, ways, facts })
 }
 
 /// A site and what has been found out about it.
-struct Site<'a, 'w> {
-    code: Code<'a>,
+pub(crate) struct Site<'a, 'w> {
+    pub(crate) code: Code<'a>,
     at: u64,
-    behind: u64,
-    before: Before,
+    pub(crate) behind: u64,
+    pub(crate) before: Before,
     after: After,
     ways: &'w Ways,
     facts: &'w Facts<'w>,
@@ -148,7 +156,7 @@ impl<'a> Site<'a, '_> {
     }
 
     /// Whether eight bytes may be written below the stack pointer before and after system call `nr`.
-    fn may_push(&self, nr: Option<u32>) -> Result<(), Refusal> {
+    pub(crate) fn may_push(&self, nr: Option<u32>) -> Result<(), Refusal> {
         self.has_stack(nr)?;
         let unused = match self.facts.red_zone {
             RedZone::Unused => true,

@@ -206,7 +206,7 @@ impl StubPlan<'_> {
                 }
                 Some(())
             }
-            Form::Call => None,
+            Form::Call | Form::Hop => None,
         }
     }
 

@@ -68,6 +68,12 @@ fn table(memory: &mut impl Memory, module: u64) -> Option<u64> {
 /// Where the function begins that `address` is in. `module` is where the module's first page is.
 #[must_use]
 pub fn function_start(memory: &mut impl Memory, module: u64, address: u64) -> Option<u64> {
+    function(memory, module, address).map(|(start, _)| start)
+}
+
+/// The same, and where the next function begins, if there is one.
+#[must_use]
+pub fn function(memory: &mut impl Memory, module: u64, address: u64) -> Option<(u64, Option<u64>)> {
     let table = table(memory, module)?;
     let mut header = [0; 12];
     memory.read(table, &mut header).then_some(())?;
@@ -81,12 +87,14 @@ pub fn function_start(memory: &mut impl Memory, module: u64, address: u64) -> Op
         table.checked_add_signed(i32::from_le_bytes(offset).into())
     };
     // The last one that is not behind the address is in `low..high`.
-    let (mut low, mut high) = (0, u32_at(&header, 8)?);
+    let count = u32_at(&header, 8)?;
+    let (mut low, mut high) = (0, count);
     while high.saturating_sub(low) > 1 {
         let middle = low.midpoint(high);
         *(if start(middle)? <= address { &mut low } else { &mut high }) = middle;
     }
-    (high > low).then(|| start(low))?.filter(|&at| at <= address)
+    let found = (high > low).then(|| start(low))?.filter(|&at| at <= address)?;
+    Some((found, if high < count { start(high) } else { None }))
 }
 
 #[cfg(test)]
@@ -133,6 +141,8 @@ mod tests {
         for (address, start) in [(0x1000, 0x1000), (0x103f, 0x1000), (0x1040, 0x1040), (0x10ff, 0x1040), (0x1fff, 0x1100)] {
             assert_eq!(function_start(&mut read(&bytes), BASE, BASE + address), Some(BASE + start), "{address:#x}");
         }
+        assert_eq!(function(&mut read(&bytes), BASE, BASE + 0x1041), Some((BASE + 0x1040, Some(BASE + 0x1100))));
+        assert_eq!(function(&mut read(&bytes), BASE, BASE + 0x1101), Some((BASE + 0x1100, None)));
         assert_eq!(function_start(&mut read(&bytes), BASE, BASE + 0xfff), None);
         assert_eq!(function_start(&mut read(&bytes), 0x1000, BASE + 0x1000), None);
     }

@@ -25,6 +25,9 @@ const AUDIT_EVERY: Duration = Duration::from_secs(2);
 pub struct Case {
     /// Its name, `group/what`.
     pub name: String,
+    /// It runs only if its whole name is asked for: it needs what takes long to build, and is about others than us.
+    #[serde(default)]
+    pub named: bool,
     /// The guests, as for `cargo xtask run`.
     #[serde(default)]
     guest: GuestArgs,

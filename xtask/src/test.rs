@@ -22,7 +22,7 @@ const STEPS: &[Step] = &[
     Step { name: "host", run: host },
     Step { name: "loom", run: loom },
     Step { name: "build", run: || build::everything(Profile::Release).and_then(|()| build::x_kernel(Profile::Dev).map(drop)) },
-    Step { name: "linux-build", run: || linux::build("libos").map(drop) },
+    Step { name: "linux-build", run: || linux::build("libos").and_then(|_| linux::build("libos-smp")).map(drop) },
 ];
 
 /// Unit and property tests of what can run on the host.
@@ -81,7 +81,11 @@ pub fn run(names: &[String]) -> Result<ExitCode> {
     for step in STEPS.iter().filter(|s| chosen(s.name)) {
         results.add(step.name, step.run);
     }
-    let cases: Vec<_> = case::all()?.into_iter().chain([fuzz::case()?]).filter(|c| chosen(&c.name)).collect();
+    let cases: Vec<_> = case::all()?
+        .into_iter()
+        .chain([fuzz::case()?])
+        .filter(|c| if c.named { names.contains(&c.name) } else { chosen(&c.name) })
+        .collect();
     if !cases.is_empty() {
         // Before several threads ask for them.
         build::x_kernel(Profile::Release)?;

@@ -35,8 +35,12 @@ pub fn invalid_opcode(regs: &mut GuestRegs, vcpu: &Vcpu, domain: &Arc<Domain>, s
 /// What to do with a thread at `rip`, if a patch is there.
 fn fixup(rip: u64, domain: &Domain, state: &VcpuState) -> Option<Fixup> {
     let frame = mapped(state, rip, PRESENT | USER, 0)?;
-    near(domain, frame, rip, LONGEST_PATCH as u64).ok()?.iter().find_map(|Written { patch, .. }| {
+    near(domain, frame, rip, LONGEST_PATCH as u64).ok()?.iter().find_map(|Written { patch, writing, .. }| {
         let delta = moved(patch, rip);
+        if *writing {
+            // Until it is whole, whoever meets any of it tries again.
+            return patch.fixup(rip.wrapping_sub(delta)).map(|_| Fixup::At(rip));
+        }
         let mut bytes = [0u8; LONGEST_PATCH];
         let now = bytes.get_mut(..patch.new_bytes().len())?;
         guest_access::copy_in(patch.address().wrapping_add(delta), now).ok()?;
@@ -45,7 +49,7 @@ fn fixup(rip: u64, domain: &Domain, state: &VcpuState) -> Option<Fixup> {
         }
         match patch.fixup(rip.wrapping_sub(delta))? {
             Fixup::Syscall { next } => Some(Fixup::Syscall { next: next.wrapping_add(delta) }),
-            // Nothing is written while a thread runs: the bytes are whole, and the opcode is the program's own.
+            // The bytes are whole: an invalid opcode where they begin is the program's own.
             Fixup::At(_) => None,
         }
     })

@@ -11,11 +11,12 @@
 
 mod caught;
 mod patch;
+mod plan;
 mod window;
 
 use alloc::vec::Vec;
 
-use abom::{Facts, Patch, Pattern, Plan, Refusal, Seen, Table, Ways, plan};
+use abom::{Facts, Patch, Pattern, Plan, Refusal, Seen, Table, Ways};
 use pv_core::frame::Mfn;
 use pv_core::pt;
 use pv_core::sites::{Next, Site, Sites};
@@ -53,6 +54,8 @@ const WAYS: Ways = Ways { table: Table::X_CONTAINER, stubs: None };
 struct Written {
     frame: Mfn,
     patch: Patch,
+    /// Its bytes are being written: another CPU may meet any of them.
+    writing: bool,
 }
 
 /// A domain's sites and patches.
@@ -192,10 +195,10 @@ fn refused(domain: &Domain, site: u64, bytes: [u8; 8], number: u64, refusal: Ref
 /// Whether the site can be patched, as its bytes are, or perhaps with more knowledge.
 fn look(regs: &GuestRegs, site: u64) -> Result<(), Refusal> {
     let window = Window::read(site, None).ok_or(Refusal::NoSyscall)?;
-    match plan(&window.code(), site, &WAYS, &Facts::trapped(seen(regs), &[])) {
-        Ok(Plan::Call(patch)) if patch::is_in_page(&patch, site) => Ok(()),
-        Ok(_) => Err(Refusal::NoRoom),
-        Err(Refusal::NotAligned) => Ok(()),
+    match abom::plan(&window.code(), site, &WAYS, &Facts::trapped(seen(regs), &[])) {
+        Ok(Plan::Call(patch)) if plan::is_in_page(&patch, site) => Ok(()),
+        // More is known when the kernel asks for the patch: where functions begin, and gaps.
+        Ok(_) | Err(Refusal::NotAligned | Refusal::NoRoom) => Ok(()),
         Err(refusal) => Err(refusal),
     }
 }

@@ -1,17 +1,14 @@
 //! Writing a patch, when the kernel has made the page ready.
 
 use alloc::vec::Vec;
-use core::ops::Range;
 
 use abom::steps::{Others, Step};
-use abom::{Facts, Patch, Plan, Refusal, Seen, plan, unwind};
-use arrayvec::ArrayVec;
-use pv_core::frame::Mfn;
+use abom::{Patch, Refusal};
 use xen_abi::errno::Errno;
 use xen_abi::xmode::XmodePatch;
 
-use super::window::{FUNCTION, Window};
-use super::{NEAR, NX, PAGE, PRESENT, USER, WAYS, WRITE, Written, mapped, moved, near, refused};
+use super::plan::{self, Trouble};
+use super::{NX, PAGE, PRESENT, USER, WRITE, Written, mapped, refused};
 use crate::arch::x86_64::tlb;
 use crate::domain::Domain;
 use crate::mm::guest_access;
@@ -39,53 +36,40 @@ pub fn patch(cx: &mut HcCx<'_>, wish: &mut XmodePatch) -> Result<(), Errno> {
     if mapped(cx.state, alias, PRESENT | WRITE, 0) != Some(frame) {
         return Err(Errno::EINVAL);
     }
-    let start = function(wish.module, site).map_err(|missing| {
-        wish.missing = missing;
-        cx.state.wishes.last = Some((site, key, seen));
-        Errno::EFAULT
-    })?;
-    let planned = planned(cx.domain, frame, site, start, seen)?;
+    let planned = match plan::writes(cx.domain, frame, site, wish.module, seen) {
+        Ok(planned) => planned,
+        Err(Trouble::Missing(address)) => {
+            wish.missing = address;
+            cx.state.wishes.last = Some((site, key, seen));
+            return Err(Errno::EFAULT);
+        }
+        Err(Trouble::Errno(errno)) => return Err(errno),
+    };
     // It may have been patched since it trapped: for another process.
     let stays = !matches!(planned, Ok(_) | Err(Refusal::Taken | Refusal::NoSyscall));
     if let Some(abom) = cx.domain.sites.lock().as_mut() {
         abom.sites.settle(key, !stays);
     }
-    let patch = planned.map_err(|refusal| {
+    let writes = planned.map_err(|refusal| {
         if stays {
             refused(cx.domain, site, key.bytes(), seen.rax, refusal);
         }
         Errno::EPERM
     })?;
-    // Before the first byte is written: a thread may meet it.
-    remember(cx.domain, Written { frame, patch: patch.clone() })?;
-    write(cx.domain, &patch, alias.wrapping_sub(site)).map_err(|()| Errno::EINVAL)?;
-    let pattern = patch.how().pattern;
+    for patch in &writes {
+        // Before the first byte is written: a thread may meet it.
+        remember(cx.domain, Written { frame, patch: patch.clone(), writing: true })?;
+        let written = write(cx.domain, patch, alias.wrapping_sub(site)).map_err(|()| Errno::EINVAL);
+        remember(cx.domain, Written { frame, patch: patch.clone(), writing: false })?;
+        written?;
+    }
+    let Some(how) = writes.last().map(Patch::how) else { return Err(Errno::EINVAL) };
+    let pattern = how.pattern;
     if let Some(counter) = cx.domain.abom_counters.patched.get(pattern.index()) {
         counter.bump();
     }
     trace::record(trace::Id::SitePatched, site, pattern.index() as u64, seen.rax);
     Ok(())
-}
-
-/// The patch for the site, as its bytes are now, in a function that begins at `start`.
-///
-/// # Errors
-/// `-EINVAL` if the bytes cannot be read, `-ENOSPC` for too many patches around.
-fn planned(domain: &Domain, frame: Mfn, site: u64, start: Option<u64>, seen: Seen) -> Result<Result<Patch, Refusal>, Errno> {
-    let mut window = Window::read(site, start).ok_or(Errno::EINVAL)?;
-    let mut taken: ArrayVec<Range<u64>, NEAR> = ArrayVec::new();
-    for written in near(domain, frame, site, FUNCTION)? {
-        if let Some(region) = window.forget(&written.patch, moved(&written.patch, site)) {
-            taken.try_push(region).map_err(|_| Errno::ENOSPC)?;
-        }
-    }
-    let starts = start.and_then(|start| window.starts(start, site));
-    let facts = Facts { starts: starts.as_deref(), ..Facts::trapped(seen, &taken) };
-    Ok(match plan(&window.code(), site, &WAYS, &facts) {
-        Ok(Plan::Call(patch)) if is_in_page(&patch, site) => Ok(patch),
-        Ok(_) => Err(Refusal::NoRoom),
-        Err(refusal) => Err(refusal),
-    })
 }
 
 /// Keeps the patch for [`invalid_opcode`], instead of one that was at its place before.
@@ -131,28 +115,4 @@ fn write(domain: &Domain, patch: &Patch, delta: u64) -> Result<(), ()> {
         }
     }
     Ok(())
-}
-
-/// Where the function begins that the site is in, by what its module says of itself.
-///
-/// # Errors
-/// The address of what is not mapped.
-fn function(module: u64, site: u64) -> Result<Option<u64>, u64> {
-    let mut missing = None;
-    let mut read = |address: u64, buf: &mut [u8]| {
-        let is_processes = address.checked_add(buf.len() as u64).is_some_and(|end| end >> 63 == 0);
-        let done = is_processes && guest_access::copy_in(address, buf).is_ok();
-        if is_processes && !done {
-            missing = Some(address);
-        }
-        done
-    };
-    let found = if module == 0 { None } else { unwind::function_start(&mut read, module, site) };
-    missing.map_or(Ok(found), Err)
-}
-
-/// Whether all of the patch is in the page of its site.
-pub fn is_in_page(patch: &Patch, site: u64) -> bool {
-    let last = patch.address().saturating_add(patch.old().len().saturating_sub(1) as u64);
-    [patch.address(), last].iter().all(|a| a ^ site < PAGE)
 }

@@ -40,6 +40,21 @@ impl Window {
         None
     }
 
+    /// All of the site's page, and what is ahead of it from `first` on.
+    pub fn read_page(site: u64, first: u64) -> Option<Self> {
+        let page = site & !(PAGE - 1);
+        let end = page.checked_add(PAGE)?;
+        if first > site || page.saturating_sub(first) > FUNCTION {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        let len = usize::try_from(end.checked_sub(first)?).ok()?;
+        bytes.try_reserve_exact(len).ok()?;
+        bytes.resize(len, 0);
+        guest_access::copy_in(first, &mut bytes).ok()?;
+        Some(Self { bytes, start: first })
+    }
+
     /// Where instructions begin, if one begins at `start` and they lead to the site.
     pub fn starts(&self, start: u64, site: u64) -> Option<Vec<u64>> {
         let mut starts = Vec::new();
