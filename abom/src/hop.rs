@@ -94,7 +94,8 @@ pub fn hop(code: &Code<'_>, site: u64, ways: &Ways, facts: &Facts<'_>, gaps: &Ga
     let from = nearest.ip().wrapping_add(SHORT as u64);
     for gap in free().filter(|g| short(from, g.start).is_some()) {
         let back = |len: usize| gap.start.wrapping_add(len as u64);
-        let whole = if let Some(rel) = short(back(CALL.wrapping_add(SHORT)), site.behind).filter(|_| room(gap) >= CALL.wrapping_add(SHORT)) {
+        let whole = if let Some(rel) = short(back(CALL.wrapping_add(SHORT)), site.behind).filter(|_| room(gap) >= CALL.wrapping_add(SHORT))
+        {
             Some(call(slot, &[0xeb, rel]))
         } else if room(gap) >= CALL.wrapping_add(NEAR) {
             near(back(CALL.wrapping_add(NEAR)), site.behind).map(|jump| call(slot, &jump))
@@ -269,13 +270,13 @@ mod tests {
     fn nowhere_to_hop() {
         let code = Code::new(&READ, AT);
         let starts = starts(&code);
-        let refused = |taken: &[Range<u64>]| {
+        let refused = |taken: Range<u64>| {
             let mut gaps = Gaps::new();
             add_gaps(&mut gaps, &code, &starts);
-            hop(&code, AT + 0x0b, &WAYS, &facts(&starts, taken), &gaps).err()
+            hop(&code, AT + 0x0b, &WAYS, &facts(&starts, &[taken]), &gaps).err()
         };
-        assert_eq!(refused(&[AT + 0x16..AT + 0x1f]), Some(Refusal::NoRoom));
-        assert_eq!(refused(&[AT + 0x0b..AT + 0x0d]), Some(Refusal::Taken));
+        assert_eq!(refused(AT + 0x16..AT + 0x1f), Some(Refusal::NoRoom));
+        assert_eq!(refused(AT + 0x0b..AT + 0x0d), Some(Refusal::Taken));
         let other = Facts { seen: Some(Seen { rax: 3, ..Seen::default() }), ..facts(&starts, &[]) };
         assert_eq!(hop(&code, AT + 0x0b, &WAYS, &other, &Gaps::new()).err(), Some(Refusal::OtherNumber));
     }
