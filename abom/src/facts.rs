@@ -73,7 +73,8 @@ const DF: u64 = 1 << 10;
 pub const RED_ZONE: u64 = 128;
 
 impl Seen {
-    /// Whether an argument points below the stack pointer.
+    /// Whether an argument points below the stack pointer. All six registers are looked at, however many this system call
+    /// takes: an address in the red zone is kept for something.
     #[must_use]
     pub fn points_below_stack(&self) -> bool {
         let lowest = self.rsp.saturating_sub(RED_ZONE);

@@ -8,7 +8,8 @@
 //! site:  jmp short gap   syscall   what follows          gap:  call [slot]   jmp back
 //! ```
 //!
-//! The `syscall` instruction stays where it is, and so does all else but the load's first two bytes: whoever is or comes
+//! If it is not the load that is next to the instruction, what is there makes room instead: it goes into the gap ahead of
+//! a call that is for any number. The `syscall` instruction stays where it is, and so does all else but two bytes: whoever is or comes
 //! anywhere there finds what he would have found. Where the gaps in reach are too small for a call, a small one takes a
 //! jump to a larger one farther off.
 
@@ -18,19 +19,19 @@ use arrayvec::ArrayVec;
 use iced_x86::{Instruction, Mnemonic, OpKind};
 
 use crate::code::Code;
-use crate::effect::falls_through;
+use crate::effect::{self, Flow, falls_through};
 use crate::facts::Facts;
-use crate::moved::distance;
-use crate::patch::{Form, How, Inner, Patch};
+use crate::moved::{distance, movable, relocate};
+use crate::patch::{Form, How, Inner, LONGEST_PATCH, Patch};
 use crate::pattern::{Number, Pattern, sets_number};
 use crate::plan::{Site, Ways, examine};
 use crate::refusal::Refusal;
 use crate::table::displacement;
 
-/// `jmp rel8`, `jmp rel32`, `call [disp32]`.
+/// The lengths of `jmp rel8` and `jmp rel32`.
 const SHORT: usize = 2;
+/// See [`SHORT`].
 const NEAR: usize = 5;
-const CALL: usize = 7;
 
 /// Gaps that are known.
 pub type Gaps = ArrayVec<Range<u64>, 64>;
@@ -82,35 +83,21 @@ pub fn add_gaps(gaps: &mut Gaps, code: &Code<'_>, starts: &[u64]) {
 pub fn hop(code: &Code<'_>, site: u64, ways: &Ways, facts: &Facts<'_>, gaps: &Gaps) -> Result<Hop, Refusal> {
     let site = examine(code, site, ways, facts)?;
     let nearest = *site.before.first().ok_or(Refusal::NotAligned)?;
-    let Some(Number::Is(nr)) = sets_number(&nearest) else { return Err(Refusal::NoRoom) };
-    if facts.seen.is_some_and(|s| s.rax != u64::from(nr)) {
-        return Err(Refusal::OtherNumber);
-    }
-    site.may_push(Some(nr))?;
-    let slot = ways.table.slot(nr).and_then(displacement).ok_or(Refusal::NoRoom)?;
+    let body = site.body(&nearest)?;
     let free = || gaps.iter().filter(|g| !facts.is_taken(g.start, g.end));
     let room = |gap: &Range<u64>| usize::try_from(gap.end.saturating_sub(gap.start)).unwrap_or(0);
     // From the site: behind its short jump.
     let from = nearest.ip().wrapping_add(SHORT as u64);
     for gap in free().filter(|g| short(from, g.start).is_some()) {
-        let back = |len: usize| gap.start.wrapping_add(len as u64);
-        let whole = if let Some(rel) = short(back(CALL.wrapping_add(SHORT)), site.behind).filter(|_| room(gap) >= CALL.wrapping_add(SHORT))
-        {
-            Some(call(slot, &[0xeb, rel]))
-        } else if room(gap) >= CALL.wrapping_add(NEAR) {
-            near(back(CALL.wrapping_add(NEAR)), site.behind).map(|jump| call(slot, &jump))
-        } else {
-            None
-        };
-        if let Some(whole) = whole
+        if let Some(whole) = body.at(code, gap.start, room(gap), site.behind)
             && let Some(hop) = site.hop(&nearest, &[(gap.start, &whole)])
         {
             return Ok(hop);
         }
-        for far in free().filter(|f| *f != gap && room(f) >= CALL.wrapping_add(NEAR)) {
-            let end = far.start.wrapping_add(CALL.wrapping_add(NEAR) as u64);
-            if let (Some(there), Some(back)) = (near(back(NEAR), far.start), near(end, site.behind))
-                && let Some(hop) = site.hop(&nearest, &[(far.start, &call(slot, &back)), (gap.start, &there)])
+        for far in free().filter(|f| *f != gap) {
+            if let Some(there) = near(gap.start, 0, far.start)
+                && let Some(whole) = body.at(code, far.start, room(far), site.behind)
+                && let Some(hop) = site.hop(&nearest, &[(far.start, &whole), (gap.start, &there)])
             {
                 return Ok(hop);
             }
@@ -120,14 +107,30 @@ pub fn hop(code: &Code<'_>, site: u64, ways: &Ways, facts: &Facts<'_>, gaps: &Ga
 }
 
 /// Bytes for a gap.
-type Filling = ArrayVec<u8, { CALL + NEAR }>;
+type Filling = ArrayVec<u8, LONGEST_PATCH>;
 
-fn call(slot: [u8; 4], jump: &[u8]) -> Filling {
-    let mut bytes = Filling::new();
-    bytes.extend([0xff, 0x14, 0x25]);
-    bytes.extend(slot);
-    bytes.extend(jump.iter().copied());
-    bytes
+/// What is executed in a gap, before it jumps back.
+struct Body {
+    moved: Option<Instruction>,
+    slot: [u8; 4],
+}
+
+impl Body {
+    /// Its bytes at `at`, with the jump to `back`, if they fit in `room`.
+    fn at(&self, code: &Code<'_>, at: u64, room: usize, back: u64) -> Option<Filling> {
+        let mut bytes = Filling::new();
+        if let Some(moved) = &self.moved {
+            bytes.try_extend_from_slice(&relocate(code, moved, at)?).ok()?;
+        }
+        bytes.try_extend_from_slice(&[0xff, 0x14, 0x25]).ok()?;
+        bytes.try_extend_from_slice(&self.slot).ok()?;
+        let end = at.checked_add(bytes.len() as u64)?;
+        match short(end.checked_add(SHORT as u64)?, back) {
+            Some(rel) => bytes.try_extend_from_slice(&[0xeb, rel]).ok()?,
+            None => bytes.try_extend_from_slice(&near(at, bytes.len(), back)?).ok()?,
+        }
+        (bytes.len() <= room).then_some(bytes)
+    }
 }
 
 /// `jmp rel8`'s distance, from the address behind it.
@@ -135,15 +138,35 @@ fn short(from: u64, to: u64) -> Option<u8> {
     i8::try_from(to.wrapping_sub(from).cast_signed()).ok().map(i8::cast_unsigned)
 }
 
-/// `jmp rel32`, from the address behind it.
-fn near(from: u64, to: u64) -> Option<Filling> {
+/// `jmp rel32`, `offset` behind `at`.
+fn near(at: u64, offset: usize, to: u64) -> Option<Filling> {
+    let end = at.checked_add(offset as u64)?.checked_add(NEAR as u64)?;
     let mut bytes = Filling::new();
     bytes.push(0xe9);
-    bytes.extend(distance(from, to)?);
+    bytes.extend(distance(end, to)?);
     Some(bytes)
 }
 
 impl Site<'_, '_> {
+    /// What is to be executed instead of the instruction next to the site and the site.
+    fn body(&self, nearest: &Instruction) -> Result<Body, Refusal> {
+        let table = &self.ways.table;
+        if let Some(Number::Is(nr)) = sets_number(nearest)
+            && let Some(slot) = table.slot(nr).and_then(displacement)
+        {
+            if self.facts.seen.is_some_and(|s| s.rax != u64::from(nr)) {
+                return Err(Refusal::OtherNumber);
+            }
+            self.may_push(Some(nr))?;
+            return Ok(Body { moved: None, slot });
+        }
+        if nearest.len() < SHORT || !movable(nearest) || effect::of(nearest).is_none_or(|e| e.flow != Flow::Next) {
+            return Err(Refusal::NoRoom);
+        }
+        self.may_push(None)?;
+        Ok(Body { moved: Some(*nearest), slot: displacement(table.any()).ok_or(Refusal::NoRoom)? })
+    }
+
     /// The patches: of gaps, the last of which is jumped to, and of the site.
     fn hop(&self, nearest: &Instruction, fillings: &[(u64, &Filling)]) -> Option<Hop> {
         let how = How { pattern: Pattern::of(&self.before), form: Form::Hop };
@@ -264,6 +287,23 @@ mod tests {
         let executed = [Mnemonic::Jmp, Mnemonic::Jmp, Mnemonic::Call, Mnemonic::Jmp];
         assert_eq!(walk(&bytes, AT + 0x48, AT + 0x4c), executed);
         assert_eq!(walk(&bytes, AT + 0x4a, AT + 0x4c), [Mnemonic::Syscall]);
+    }
+
+    #[test]
+    fn what_is_next_to_the_site_moves() {
+        // mov eax,302; xor edi,edi; syscall; cmp rax,-4096; ja +1; ret; ret; nop of fifteen bytes.
+        let bytes = [
+            0xb8, 0x2e, 0x01, 0, 0, 0x31, 0xff, 0x0f, 0x05, 0x48, 0x3d, 0x00, 0xf0, 0xff, 0xff, 0x77, 0x01, 0xc3, 0xc3, 0x66, 0x66, 0x2e,
+            0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0, 0x0f, 0x1f, 0x40, 0x00,
+        ];
+        let code = Code::new(&bytes, AT);
+        let starts = starts(&code);
+        let mut gaps = Gaps::new();
+        add_gaps(&mut gaps, &code, &starts);
+        let hop = hop(&code, AT + 7, &WAYS, &facts(&starts, &[]), &gaps).expect("a plan");
+        let bytes = written(bytes.to_vec(), &hop);
+        assert_eq!(walk(&bytes, AT, AT + 9), [Mnemonic::Mov, Mnemonic::Jmp, Mnemonic::Xor, Mnemonic::Call, Mnemonic::Jmp]);
+        assert_eq!(hop.gaps[0].new_bytes()[..9], [0x31, 0xff, 0xff, 0x14, 0x25, 0x00, 0x00, 0x60, 0xff]);
     }
 
     #[test]

@@ -9,7 +9,9 @@ use crate::code::faults;
 use crate::pattern::Pattern;
 
 /// The most bytes that a patch changes.
-pub const LONGEST_PATCH: usize = 12;
+pub const LONGEST_PATCH: usize = 20;
+/// The most instructions of the original code that begin inside a patch.
+const MOST_INNER: usize = 8;
 
 /// How the kernel is reached.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -70,7 +72,7 @@ pub enum Fixup {
 }
 
 /// Instructions of the original code that begin inside the patch, and what each has become.
-pub type Inner = ArrayVec<(u8, Fixup), { LONGEST_PATCH - 1 }>;
+pub type Inner = ArrayVec<(u8, Fixup), MOST_INNER>;
 
 /// What to write where, and over what.
 #[derive(Clone, Debug, Eq, PartialEq)]

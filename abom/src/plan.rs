@@ -115,8 +115,8 @@ pub(crate) struct Site<'a, 'w> {
     pub(crate) behind: u64,
     pub(crate) before: Before,
     after: After,
-    ways: &'w Ways,
-    facts: &'w Facts<'w>,
+    pub(crate) ways: &'w Ways,
+    pub(crate) facts: &'w Facts<'w>,
 }
 
 impl<'a> Site<'a, '_> {

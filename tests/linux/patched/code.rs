@@ -6,12 +6,15 @@ use std::arch::global_asm;
 pub const OFTEN: usize = 100;
 /// What a call through the table begins with.
 pub const CALL: u8 = 0xff;
+/// What a short jump begins with.
+pub const JUMP: u8 = 0xeb;
 /// `mov eax, 39; syscall`, and a return where a function ends with it.
 const ORIGINAL: [u8; 7] = [0xb8, 39, 0, 0, 0, 0x0f, 0x05];
 
 global_asm!(
     ".pushsection .text.sites, \"ax\", @progbits",
     ".globl site_getpid, site_into_the_middle, site_through_red_zone, site_through_flags, site_red_zone, site_flags",
+    ".globl site_read, site_getuid, site_getuid_moved",
     ".balign 64",
     // getpid(), as a library's wrapper.
     "site_getpid:",
@@ -44,6 +47,31 @@ global_asm!(
     "sete al",
     "movzx eax, al",
     "ret",
+    ".balign 64",
+    // read(), as glibc has it: no room for a call, and a gap behind the return.
+    "site_read:",
+    ".cfi_startproc",
+    "xor eax, eax",
+    "syscall",
+    "cmp rax, -4096",
+    "ja 2f",
+    "ret",
+    ".byte 0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0",
+    "2: mov rax, -1",
+    "ret",
+    ".cfi_endproc",
+    ".balign 64",
+    // getuid(), with an instruction between the number and the site that has to move.
+    "site_getuid:",
+    ".cfi_startproc",
+    "mov eax, 102",
+    "site_getuid_moved:",
+    "xor edi, edi",
+    "syscall",
+    "ret",
+    ".byte 0x66, 0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0, 0x0f, 0x1f, 0x40, 0",
+    "ret",
+    ".cfi_endproc",
     ".popsection",
 );
 
@@ -54,6 +82,9 @@ unsafe extern "C" {
     fn site_through_flags(bit: u64) -> u64;
     static site_red_zone: [u8; 7];
     static site_flags: [u8; 7];
+    fn site_read(file: i32, to: *mut u8, length: usize) -> isize;
+    fn site_getuid() -> u32;
+    static site_getuid_moved: [u8; 7];
 }
 
 /// getpid.
@@ -80,6 +111,18 @@ pub fn through_flags(bit: u64) -> u64 {
     unsafe { site_through_flags(bit) }
 }
 
+/// read.
+pub fn read(file: i32, to: &mut [u8]) -> isize {
+    // SAFETY: there is room for so much.
+    unsafe { site_read(file, to.as_mut_ptr(), to.len()) }
+}
+
+/// getuid.
+pub fn getuid() -> u32 {
+    // SAFETY: it only makes that system call.
+    unsafe { site_getuid() }
+}
+
 /// The bytes of a site, as they are in memory.
 #[derive(Clone, Copy)]
 pub struct Site(*const [u8; 7]);
@@ -88,6 +131,16 @@ impl Site {
     /// That of [`getpid`].
     pub fn getpid() -> Self {
         Self(site_getpid as *const [u8; 7])
+    }
+
+    /// That of [`read`].
+    pub fn read() -> Self {
+        Self(site_read as *const [u8; 7])
+    }
+
+    /// That of [`getuid`].
+    pub fn getuid() -> Self {
+        Self(&raw const site_getuid_moved)
     }
 
     /// That of [`through_red_zone`].

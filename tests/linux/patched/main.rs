@@ -13,7 +13,7 @@ mod others;
 
 use std::process::ExitCode;
 
-use code::{CALL, OFTEN, Site};
+use code::{CALL, JUMP, OFTEN, Site};
 use linux_programs::child::{self, End};
 use linux_programs::report::Report;
 
@@ -24,6 +24,25 @@ fn hot(report: &mut Report) {
     report.check("hot result", wrong, 0);
     report.check("hot bytes", Site::getpid().first_byte(), CALL);
     report.check("hot afterwards", code::getpid(), own);
+}
+
+/// Sites without room have their call in a gap of the code beside them.
+fn gaps(report: &mut Report) {
+    let pipe = child::pipe();
+    let mut byte = [0];
+    let right = (0..OFTEN).filter(|n| {
+        // SAFETY: one byte is written from as many.
+        unsafe { libc::write(pipe[1], [*n as u8].as_ptr().cast(), 1) };
+        code::read(pipe[0], &mut byte) == 1 && byte[0] == *n as u8
+    });
+    report.check("gap: read", right.count(), OFTEN);
+    report.check("gap: read refused", code::read(-1, &mut byte), -1);
+    report.check("gap: read has a jump", Site::read().first_byte(), JUMP);
+    child::close(pipe);
+    // SAFETY: it has no arguments.
+    let own = unsafe { libc::getuid() };
+    report.check("gap: getuid", (0..OFTEN).filter(|_| code::getuid() == own).count(), OFTEN);
+    report.check("gap: getuid has a jump", Site::getuid().first_byte(), JUMP);
 }
 
 /// What a leaf function keeps below its stack pointer stays there.
@@ -67,6 +86,7 @@ fn main() -> ExitCode {
     }
     let mut report = Report::default();
     report.group("hot", hot);
+    report.group("gaps", gaps);
     report.group("red-zone", red_zone);
     report.group("flags", flags);
     report.group("middle", middle);

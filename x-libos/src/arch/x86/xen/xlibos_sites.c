@@ -42,7 +42,7 @@ struct xmode_patch {
 #define WORDS		(PAGE_SIZE / sizeof(u64))
 /* Words of a page that patches may change, and those of one patch. */
 #define MOST_CHANGED	128
-#define MOST_OF_ONE	3
+#define MOST_OF_ONE	8
 
 /* A page of a file, and the copy that is executed. Both are held. */
 struct shadow {
@@ -262,6 +262,17 @@ static int ask(struct xmode_patch *patch)
 	return err;
 }
 
+/* Where the file begins whose code is mapped here: the headers are there. */
+static unsigned long module_of(struct vm_area_struct *vma)
+{
+	VMA_ITERATOR(vmi, vma->vm_mm, vma->vm_start);
+	struct vm_area_struct *at = vma;
+
+	while (at && at->vm_file == vma->vm_file && at->vm_pgoff)
+		at = vma_prev(&vmi);
+	return at && at->vm_file == vma->vm_file ? at->vm_start : 0;
+}
+
 static void patch(unsigned long site)
 {
 	struct xmode_patch patch = { .site = site };
@@ -286,7 +297,7 @@ static void patch(unsigned long site)
 	if (shadow && shadow->changed + MOST_OF_ONE <= MOST_CHANGED &&
 	    is_syscall(page_address(page) + offset_in_page(site))) {
 		patch.alias = (u64)page_address(page) + offset_in_page(site);
-		patch.module = vma->vm_start - (vma->vm_pgoff << PAGE_SHIFT);
+		patch.module = module_of(vma);
 		if (!ask(&patch))
 			note_changes(shadow);
 	}
