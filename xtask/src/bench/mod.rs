@@ -155,9 +155,10 @@ pub fn run(name: &str, runs: u32, kernel: Option<&str>) -> Result<()> {
         "crossings" => crossings::run(),
         "footprint" => footprint::run(),
         "memory" => memory::run(),
+        "null-call" => null_call::run(),
         "operations" => operations::run(),
         "workloads" => workloads::run(kernel),
-        _ => bail!("nothing called '{name}' can be measured: abom, boot, crossings, footprint, memory, operations, workloads"),
+        _ => bail!("nothing called '{name}' can be measured: abom, boot, crossings, footprint, memory, null-call, operations, workloads"),
     }
 }
 

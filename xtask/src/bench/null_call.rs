@@ -103,3 +103,10 @@ impl NullCalls {
         Ok(())
     }
 }
+
+/// `bench null-call`: by itself.
+pub fn run() -> Result<()> {
+    let calls = measure(&super::plugin()?)?;
+    calls.print();
+    calls.check()
+}
