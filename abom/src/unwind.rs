@@ -65,13 +65,8 @@ fn table(memory: &mut impl Memory, module: u64) -> Option<u64> {
     found?.checked_sub(lowest? & !(PAGE.wrapping_sub(1)))?.checked_add(module)
 }
 
-/// Where the function begins that `address` is in. `module` is where the module's first page is.
-#[must_use]
-pub fn function_start(memory: &mut impl Memory, module: u64, address: u64) -> Option<u64> {
-    function(memory, module, address).map(|(start, _)| start)
-}
-
-/// The same, and where the next function begins, if there is one.
+/// Where the function begins that `address` is in, and where the next one does, if there is one. `module` is where the
+/// module's first page is.
 #[must_use]
 pub fn function(memory: &mut impl Memory, module: u64, address: u64) -> Option<(u64, Option<u64>)> {
     let table = table(memory, module)?;
@@ -133,6 +128,10 @@ mod tests {
             buf.copy_from_slice(from);
             true
         }
+    }
+
+    fn function_start(memory: &mut impl Memory, module: u64, address: u64) -> Option<u64> {
+        function(memory, module, address).map(|(start, _)| start)
     }
 
     #[test]

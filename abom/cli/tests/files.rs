@@ -1,31 +1,26 @@
 //! The tool on files: what it makes of them, what it takes back, and what it says of those that are broken.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
+
+use tempfile::TempDir;
 
 const TOOL: &str = env!("CARGO_BIN_EXE_abom");
 /// A program of this build, with symbols: the tool itself.
 const PROGRAM: &str = TOOL;
 const LIBC: &str = "/lib/x86_64-linux-gnu/libc.so.6";
 
-struct Folder(PathBuf);
+/// A folder that goes when the test ends.
+struct Folder(TempDir);
 
 impl Folder {
-    fn new(name: &str) -> Self {
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).expect("a folder");
-        Self(path)
+    fn new() -> Self {
+        Self(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder"))
     }
 
     fn file(&self, name: &str) -> String {
-        self.0.join(name).to_str().expect("a plain name").to_string()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        self.0.path().join(name).to_str().expect("a plain name").to_string()
     }
 }
 
@@ -50,7 +45,7 @@ fn fails(arguments: &[&str], why: &str) {
 
 #[test]
 fn a_file_comes_back_byte_by_byte() {
-    let folder = Folder::new("back");
+    let folder = Folder::new();
     let (patched, original) = (folder.file("patched"), folder.file("original"));
     for file in [PROGRAM, LIBC].into_iter().filter(|f| Path::new(f).exists()) {
         for slot in [None, Some("--jump-slot=0xffffffffff600ff8")] {
@@ -69,7 +64,7 @@ fn a_file_comes_back_byte_by_byte() {
 
 #[test]
 fn any_change_of_a_patched_file_is_found() {
-    let folder = Folder::new("change");
+    let folder = Folder::new();
     let (patched, changed) = (folder.file("patched"), folder.file("changed"));
     let file = if Path::new(LIBC).exists() { LIBC } else { PROGRAM };
     fine(&["patch", file, "-o", &patched]);
@@ -96,7 +91,7 @@ fn any_change_of_a_patched_file_is_found() {
 
 #[test]
 fn what_is_no_program_is_said_in_a_line() {
-    let folder = Folder::new("none");
+    let folder = Folder::new();
     let (file, out) = (folder.file("file"), folder.file("out"));
     let program = fs::read(PROGRAM).expect("read");
     let with = |at: usize, byte: u8| {
@@ -126,7 +121,7 @@ fn what_is_no_program_is_said_in_a_line() {
 
 #[test]
 fn broken_files_do_no_harm() {
-    let folder = Folder::new("broken");
+    let folder = Folder::new();
     let (file, out) = (folder.file("file"), folder.file("out"));
     let source = if Path::new(LIBC).exists() { LIBC } else { PROGRAM };
     fine(&["patch", source, "-o", &out]);
@@ -178,8 +173,8 @@ fn a_scan_counts_and_says_why() {
 
 #[test]
 fn manual_and_completions_are_written() {
-    let folder = Folder::new("manual");
-    fine(&["man", "-o", folder.0.to_str().expect("a plain name")]);
+    let folder = Folder::new();
+    fine(&["man", "-o", folder.0.path().to_str().expect("a plain name")]);
     for page in ["abom.1", "abom-patch.1", "abom-scan.1", "abom-verify.1", "abom-unpatch.1"] {
         let text = fs::read_to_string(folder.file(page)).expect("a page");
         assert!(text.contains(".SH NAME"), "{page}");

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 
+use linux_programs::seccomp;
+
 use crate::child::{self, End};
 use crate::report::Report;
 use crate::signals;
@@ -14,24 +16,7 @@ const FILTERED: i64 = libc::SYS_getppid;
 
 /// From now on `FILTERED` has this result of a filter, if its first argument is 5; everything else is allowed.
 fn filter(action: u32) {
-    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
-    let jump = |k: u32, jf: u8| libc::sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt: 0, jf, k };
-    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-    // Offsets in seccomp_data: the number at 0, the first argument at 16.
-    let program = [
-        statement(load, 0),
-        jump(FILTERED as u32, 3),
-        statement(load, 16),
-        jump(5, 1),
-        statement(libc::BPF_RET | libc::BPF_K, action),
-        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
-    ];
-    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
-    // SAFETY: no memory is named.
-    unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-    // SAFETY: the program is read.
-    let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
-    assert_eq!(done, 0, "PR_SET_SECCOMP");
+    seccomp::filter(FILTERED, Some(5), action);
 }
 
 /// The filtered call with this argument.

@@ -2,6 +2,8 @@
 
 use std::arch::asm;
 
+use linux_programs::gs::{gs, has_instructions, set_gs};
+
 use crate::child::{self, End};
 use crate::report::Report;
 use crate::way::{Act, Way, Ways};
@@ -10,9 +12,6 @@ const ARCH_SET_GS: usize = 0x1001;
 const ARCH_SET_FS: usize = 0x1002;
 const ARCH_GET_FS: usize = 0x1003;
 const ARCH_GET_GS: usize = 0x1004;
-
-/// Bit of `AT_HWCAP2`: the instructions for the bases may be used.
-const FSGSBASE: u64 = 1 << 1;
 
 fn set(way: Way, what: usize, base: usize) -> isize {
     // SAFETY: nobody uses GS; who sets FS knows.
@@ -26,30 +25,11 @@ fn get(way: Way, what: usize) -> usize {
     base
 }
 
-/// Whether there are rdgsbase and its like.
-fn has_instructions() -> bool {
-    // SAFETY: any key may be asked for.
-    let hwcap2 = unsafe { libc::getauxval(libc::AT_HWCAP2) };
-    hwcap2 & FSGSBASE != 0
-}
-
-fn gs() -> usize {
-    let base;
-    // SAFETY: the instruction is there, as `has_instructions` said.
-    unsafe { asm!("rdgsbase {}", out(reg) base, options(nomem, nostack)) };
-    base
-}
-
 fn fs() -> usize {
     let base;
     // SAFETY: the instruction is there, as `has_instructions` said.
     unsafe { asm!("rdfsbase {}", out(reg) base, options(nomem, nostack)) };
     base
-}
-
-fn set_gs(base: usize) {
-    // SAFETY: the instruction is there, as `has_instructions` said, and nobody uses GS.
-    unsafe { asm!("wrgsbase {}", in(reg) base, options(nomem, nostack)) };
 }
 
 /// Calls of many kinds.

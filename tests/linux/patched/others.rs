@@ -2,6 +2,7 @@
 
 use linux_programs::child::{self, End};
 use linux_programs::report::Report;
+use linux_programs::seccomp;
 
 use crate::code::{self, CALL, OFTEN, Site};
 
@@ -54,20 +55,9 @@ fn debugger(report: &mut Report) {
 /// A filter that refuses getpid is obeyed.
 fn filter(report: &mut Report) {
     let end = child::run(|| {
-        let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
-        let mut program = [
-            statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
-            libc::sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt: 0, jf: 1, k: libc::SYS_getpid as u32 },
-            statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EACCES as u32),
-            statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
-        ];
-        let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-        // SAFETY: no memory is named.
-        unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-        // SAFETY: the filter is read.
-        let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
+        seccomp::filter(libc::SYS_getpid, None, libc::SECCOMP_RET_ERRNO | libc::EACCES as u32);
         let refused = (0..OFTEN).all(|_| code::getpid() as i32 == -libc::EACCES);
-        i32::from(done != 0 || !refused || Site::getpid().first_byte() != CALL)
+        i32::from(!refused || Site::getpid().first_byte() != CALL)
     });
     report.check("filter", end, End::Exited(0));
 }

@@ -4,15 +4,15 @@
 //! of it, where a thread may be interrupted and go on elsewhere. Threads make calls, each with a GS base of its own, and
 //! look whether it and the results are as they should be; another thread moves them, at whatever they are doing.
 
-#![expect(unsafe_code, reason = "system calls and segment bases are what is looked at")]
-// UNSAFETY: raw system calls, and a segment base that nobody else uses.
+#![expect(unsafe_code, reason = "system calls are what is looked at")]
+// UNSAFETY: raw system calls.
 
-use std::arch::asm;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use linux_programs::gs::{gs, has_instructions, set_gs};
 use linux_programs::way::{Way, Ways};
 
 /// Threads that make calls.
@@ -27,18 +27,6 @@ static THREADS: [AtomicI32; CALLERS] = [const { AtomicI32::new(0) }; CALLERS];
 static OVER: AtomicBool = AtomicBool::new(false);
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 static SEEN_MOVES: AtomicUsize = AtomicUsize::new(0);
-
-fn gs() -> usize {
-    let base;
-    // SAFETY: `main` has looked whether the instruction is there.
-    unsafe { asm!("rdgsbase {}", out(reg) base, options(nomem, nostack)) };
-    base
-}
-
-fn set_gs(base: usize) {
-    // SAFETY: as in `gs`; nobody uses GS.
-    unsafe { asm!("wrgsbase {}", in(reg) base, options(nomem, nostack)) };
-}
 
 fn tid(way: Way) -> i32 {
     // SAFETY: it has no arguments.
@@ -119,6 +107,9 @@ fn mover(ways: Ways, cpus: usize) -> Result<(), String> {
 fn run() -> Result<(), String> {
     let ways = Ways::find().ok_or("there is no table of system calls here")?;
     let cpus = thread::available_parallelism().map_err(|e| e.to_string())?.get();
+    if !has_instructions() {
+        return Err("there are no instructions for the base of GS".into());
+    }
     if cpus < 2 {
         return Err("there is one processor only".into());
     }

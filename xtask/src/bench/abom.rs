@@ -7,12 +7,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::{MACHINE_MIB, save};
+use super::{machine, save};
 use crate::container::{Container, ContainerArgs};
 use crate::iso;
-use crate::qemu::{self, BootFrom, Input, Machine};
+use crate::qemu::{self, BootFrom, Machine};
 use crate::run::{self, GuestArgs};
-use crate::screen::Show;
 use crate::sh;
 
 /// Parts of tests/workloads/all.sh.
@@ -49,28 +48,13 @@ fn run_part(name: &'static str, kernel: Option<&str>) -> Result<Part> {
     let guest = GuestArgs { kernel: Some(kernel.unwrap_or(run::LIBOS).into()), options: "loglevel=debug".into(), ..GuestArgs::default() };
     let image = sh::target("bench/abom.iso")?;
     iso::make(&run::boot(&guest, &container.script(), true)?, &image)?;
-    let stats = sh::target(&format!("bench/abom-{name}.stats"))?;
-    let machine = Machine {
-        boot: BootFrom::Iso(image),
-        mem_mib: MACHINE_MIB,
-        cpus: 1,
-        cpu: qemu::CPU.into(),
-        efi: false,
-        stats: Some(stats.clone()),
-        interactive: false,
-        timeout: Some(TIMEOUT),
-        log: qemu::log_file(&format!("bench-abom-{name}"))?,
-        show: Show::Nothing,
-        several: false,
-        input: Input::Nothing,
-        more: Vec::new(),
-    };
+    let machine = Machine { timeout: Some(TIMEOUT), ..machine(BootFrom::Iso(image), &format!("abom-{name}"))? };
     eprintln!("xtask: {name}; the log is {}", machine.log.display());
     let ended = qemu::run(&machine)?;
     if !ended.log.lines().any(|l| l == "VERDICT SUCCESS") {
         bail!("{name} did not do its work; the log is {}", machine.log.display());
     }
-    let text = std::fs::read_to_string(&stats)?;
+    let text = std::fs::read_to_string(machine.stats.context("the machine has counters")?)?;
     let counters: Value = serde_json::from_str(text.lines().last().context("no counters were written")?)?;
     let domain = &counters["domains"][0];
     let number = |v: &Value| v.as_u64().context("the counters have no system calls");

@@ -10,11 +10,10 @@ use object::{Object, ObjectSection, SectionFlags, SectionKind, elf};
 use serde_json::{Value, json};
 
 use super::counts::{At, Counts};
-use super::{MACHINE_MIB, plugin, save};
+use super::{MACHINE_MIB, machine, plugin, save};
 use crate::container::{Container, ContainerArgs};
-use crate::qemu::{self, BootFrom, Ended, Input, Machine};
+use crate::qemu::{self, BootFrom, Ended, Machine};
 use crate::run::{self, GuestArgs, Switch};
-use crate::screen::Show;
 use crate::{build, iso, linux, setup, sh};
 
 /// What a container that works can do: some programs, a pipe, a file.
@@ -65,21 +64,7 @@ fn boot(files: &Files, add: &[String], command: &[&str], kernel: &str, memory: M
     let guest = GuestArgs { kernel: Some(kernel.into()), guest_mem, xmode: Some(Switch::On), ..GuestArgs::default() };
     let image = sh::target("bench/footprint.iso")?;
     iso::make(&run::boot(&guest, &container.script(), false)?, &image)?;
-    qemu::run(&Machine {
-        boot: BootFrom::Iso(image),
-        mem_mib,
-        cpus: 1,
-        cpu: qemu::CPU.into(),
-        efi: false,
-        stats: None,
-        interactive: false,
-        timeout: Some(TIMEOUT),
-        log: qemu::log_file("bench-footprint")?,
-        show: Show::Nothing,
-        several: false,
-        input: Input::Nothing,
-        more: more.to_vec(),
-    })
+    qemu::run(&Machine { mem_mib, stats: None, timeout: Some(TIMEOUT), more: more.to_vec(), ..machine(BootFrom::Iso(image), "footprint")? })
 }
 
 /// The smallest of the sizes, in MiB, that `memory` makes enough for a container of `files`.

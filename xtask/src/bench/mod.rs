@@ -106,9 +106,9 @@ impl Under {
 /// no mitigations, as QEMU's CPU offers none to the X-Kernel.
 const XEN_OPTIONS: &str = " dom0_max_vcpus=1 spec-ctrl=no xpti=no";
 
-/// Runs a machine to its end, typing `input`.
-pub fn run_machine(boot: BootFrom, name: &str, more: &[&str], input: Input) -> Result<Ended> {
-    let machine = Machine {
+/// The machine that things are measured on.
+pub fn machine(boot: BootFrom, name: &str) -> Result<Machine> {
+    Ok(Machine {
         boot,
         mem_mib: MACHINE_MIB,
         cpus: 1,
@@ -120,9 +120,14 @@ pub fn run_machine(boot: BootFrom, name: &str, more: &[&str], input: Input) -> R
         log: qemu::log_file(&format!("bench-{name}"))?,
         show: Show::Nothing,
         several: false,
-        input,
-        more: more.iter().map(|o| (*o).to_string()).collect(),
-    };
+        input: Input::Nothing,
+        more: Vec::new(),
+    })
+}
+
+/// Runs a machine to its end, typing `input`.
+pub fn run_machine(boot: BootFrom, name: &str, more: &[&str], input: Input) -> Result<Ended> {
+    let machine = Machine { input, more: more.iter().map(|o| (*o).to_string()).collect(), ..machine(boot, name)? };
     let ended = qemu::run(&machine)?;
     if ended.timed_out {
         bail!("the machine did not come to an end; the log is {}", machine.log.display());

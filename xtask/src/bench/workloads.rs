@@ -8,18 +8,14 @@ use anyhow::{Result, bail};
 use serde_json::json;
 
 use super::place::Place;
-use super::save;
+use super::{MACHINE_MIB, machine, save};
 use crate::container::{Container, ContainerArgs};
-use crate::qemu::{self, Input, Machine};
+use crate::qemu::{self, Machine};
 use crate::run::Switch;
-use crate::screen::Show;
-use crate::sh;
 
 /// What is compared.
 const PLACES: [Place; 3] = [Place::XMode, Place::Pv, Place::Native];
 
-/// Memory of the machine, in MiB.
-const MACHINE_MIB: u64 = 1024;
 /// How long all checks may take.
 const TIMEOUT: Duration = Duration::from_secs(1200);
 
@@ -39,21 +35,7 @@ fn checks_at(place: Place, kernel: Option<&str>) -> Result<BTreeMap<String, Stri
     container.fits(MACHINE_MIB)?;
     let name = place.name();
     let boot = place.boot(kernel.unwrap_or(place.kernel()), &container.script(), "workloads", Switch::On)?;
-    let machine = Machine {
-        boot,
-        mem_mib: MACHINE_MIB,
-        cpus: 1,
-        cpu: qemu::CPU.into(),
-        efi: false,
-        stats: Some(sh::target("bench/workloads.stats")?),
-        interactive: false,
-        timeout: Some(TIMEOUT),
-        log: qemu::log_file(&format!("bench-workloads-{name}"))?,
-        show: Show::Nothing,
-        several: false,
-        input: Input::Nothing,
-        more: Vec::new(),
-    };
+    let machine = Machine { timeout: Some(TIMEOUT), ..machine(boot, &format!("workloads-{name}"))? };
     eprintln!("xtask: {name}; the log is {}", machine.log.display());
     let ended = qemu::run(&machine)?;
     let found = checks(&ended.log);

@@ -10,28 +10,18 @@ mod tracer;
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
+
+use tempfile::TempDir;
 
 const TOOL: &str = env!("CARGO_BIN_EXE_abom");
 const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
 const LIBC: &str = "/lib/x86_64-linux-gnu/libc.so.6";
 
 /// A folder that goes when the test ends.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).expect("a folder");
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+fn folder() -> TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder")
 }
 
 fn patch(from: &Path, to: &Path, jump: bool) {
@@ -65,11 +55,11 @@ fn dynamic_programs_do_the_same() {
     }
     for jump in [false, true] {
         eprintln!("jump {jump}");
-        let folder = Folder::new(if jump { "jump" } else { "call" });
-        let [loader, libc] = ["ld.so", "libc.so.6"].map(|n| folder.0.join(n));
+        let folder = folder();
+        let [loader, libc] = ["ld.so", "libc.so.6"].map(|n| folder.path().join(n));
         patch(&fs::canonicalize(LOADER).expect("a file"), &loader, jump);
         patch(&fs::canonicalize(LIBC).expect("a file"), &libc, jump);
-        let [loader, path] = [&loader, &folder.0].map(|p| p.to_str().expect("a plain name").to_string());
+        let [loader, path] = [loader.as_path(), folder.path()].map(|p| p.to_str().expect("a plain name").to_string());
         for (program, arguments, least) in [
             ("/bin/true", &[][..], 10),
             ("/bin/ls", &["-l", "/etc"], 100),
@@ -108,9 +98,9 @@ fn named_programs_do_the_same() {
     for jump in [false, true] {
         for line in programs.split(':') {
             let words: Vec<&str> = line.split(' ').collect();
-            let folder = Folder::new("named");
+            let folder = folder();
             // Under its own name: some look at it.
-            let patched = folder.0.join(Path::new(words[0]).file_name().expect("a file"));
+            let patched = folder.path().join(Path::new(words[0]).file_name().expect("a file"));
             patch(Path::new(words[0]), &patched, jump);
             same(line, words[0], &[patched.to_str().expect("a plain name")], &words[1..]);
         }
