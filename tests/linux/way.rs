@@ -4,8 +4,8 @@ use std::arch::asm;
 
 use x_calls::{TABLE, Table};
 
-/// The slots, the first included.
-pub const SLOTS: usize = 512;
+/// The slots that are called, the first included.
+pub const SLOTS: usize = x_calls::NUMBERS as usize + 1;
 
 /// How a system call is made.
 #[derive(Clone, Copy, Debug)]
