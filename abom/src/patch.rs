@@ -9,7 +9,7 @@ use crate::code::faults;
 use crate::pattern::Pattern;
 
 /// The most bytes that a patch changes.
-pub const LONGEST_PATCH: usize = 20;
+pub const LONGEST_PATCH: usize = 24;
 /// The most instructions of the original code that begin inside a patch.
 const MOST_INNER: usize = 8;
 
