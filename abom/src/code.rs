@@ -76,6 +76,16 @@ impl<'a> Code<'a> {
         (!instruction.is_invalid()).then_some(instruction)
     }
 
+    /// Where instructions begin, if one does at `from`: up to the first that is none.
+    pub fn starts(&self, from: u64) -> impl Iterator<Item = u64> + use<'a> {
+        let (mut reader, mut instruction, mut at) = (Reader::new(*self), Instruction::default(), from);
+        core::iter::from_fn(move || {
+            let start = reader.read(at, &mut instruction).then_some(at)?;
+            at = instruction.next_ip();
+            Some(start)
+        })
+    }
+
     /// Whether a whole `syscall` instruction is at `address`.
     #[must_use]
     pub fn is_syscall(&self, address: u64) -> bool {

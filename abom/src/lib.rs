@@ -18,9 +18,11 @@ extern crate std;
 
 pub mod after;
 pub mod before;
+mod chain;
 pub mod code;
 mod effect;
 pub mod facts;
+pub mod gaps;
 pub mod hop;
 mod length;
 mod moved;
@@ -31,6 +33,8 @@ pub mod refusal;
 pub mod steps;
 pub mod stub;
 pub mod table;
+#[cfg(test)]
+mod trial;
 pub mod unwind;
 
 pub use code::Code;

@@ -9,7 +9,7 @@ use crate::code::faults;
 use crate::pattern::Pattern;
 
 /// The most bytes that a patch changes.
-pub const LONGEST_PATCH: usize = 20;
+pub const LONGEST_PATCH: usize = 24;
 /// The most instructions of the original code that begin inside a patch.
 const MOST_INNER: usize = 8;
 
@@ -26,6 +26,8 @@ pub enum Form {
     StubSkip,
     /// A short jump into a gap of the code, where the call is ([`crate::hop`]).
     Hop,
+    /// A jump into gaps of the code that lead to the jump entry: nothing of the stack is used.
+    HopJump,
 }
 
 impl Form {
@@ -38,6 +40,7 @@ impl Form {
             Self::StubCall => "stub-call",
             Self::StubSkip => "stub-skip",
             Self::Hop => "hop",
+            Self::HopJump => "hop-jump",
         }
     }
 }

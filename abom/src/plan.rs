@@ -111,7 +111,7 @@ pub(crate) fn examine<'a, 'w>(code: &Code<'a>, site: u64, ways: &'w Ways, facts:
 /// A site and what has been found out about it.
 pub(crate) struct Site<'a, 'w> {
     pub(crate) code: Code<'a>,
-    at: u64,
+    pub(crate) at: u64,
     pub(crate) behind: u64,
     pub(crate) before: Before,
     after: After,
@@ -316,6 +316,6 @@ fn is_padding(i: &Instruction) -> bool {
 }
 
 /// Of two reasons the one that says more.
-fn worse(a: Refusal, b: Refusal) -> Refusal {
+pub(crate) fn worse(a: Refusal, b: Refusal) -> Refusal {
     if a == Refusal::NoRoom { b } else { a }
 }

@@ -55,6 +55,12 @@ impl Refusal {
         self as usize
     }
 
+    /// Whether it holds for every form; the others are reasons against a call at the site.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::NoSyscall | Self::FlagsLive | Self::AfterUnknown | Self::DirectionFlag | Self::Taken)
+    }
+
     /// A short name, for counters and machine-readable output.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -206,7 +206,7 @@ impl StubPlan<'_> {
                 }
                 Some(())
             }
-            Form::Call | Form::Hop => None,
+            Form::Call | Form::Hop | Form::HopJump => None,
         }
     }
 

@@ -18,18 +18,18 @@ fn reachable(address: u64) -> bool {
 
 impl Table {
     /// The table of every X-Container.
-    pub const X_CONTAINER: Self = Self { base: x_calls::TABLE as u64, numbers: x_calls::NUMBERS, jump: None };
+    pub const X_CONTAINER: Self = Self { base: x_calls::TABLE as u64, numbers: x_calls::NUMBERS, jump: Some(x_calls::JUMP as u64) };
 
-    /// A table at `base` with slots for `numbers` system calls behind the one for any; none if a slot would be out of a
-    /// displacement's reach.
+    /// A table at `base` with slots for `numbers` system calls behind the one for any, and without the jump entry; none
+    /// if a slot would be out of a displacement's reach.
     #[must_use]
     pub fn new(base: u64, numbers: u32) -> Option<Self> {
         let last = base.checked_add(u64::from(numbers).checked_mul(8)?)?;
         (reachable(base) && reachable(last) && base.is_multiple_of(8)).then_some(Self { base, numbers, jump: None })
     }
 
-    /// The same table, and a slot at `slot` whose entry is jumped to: it takes the number from eax and the return
-    /// address from rcx, uses no byte of the caller's stack, and returns by a jump. None if the slot is out of reach.
+    /// The same table, with the jump entry's slot at `slot`: it takes the number from eax and the return address from rcx,
+    /// uses no byte of the caller's stack, and returns by a jump. None if the slot is out of reach.
     #[must_use]
     pub fn with_jump(self, slot: u64) -> Option<Self> {
         reachable(slot).then_some(Self { jump: Some(slot), ..self })
@@ -48,7 +48,7 @@ impl Table {
         (nr < self.numbers).then(|| self.base.checked_add(index.checked_mul(8)?))?
     }
 
-    /// The address of the slot whose entry is jumped to, if there is one.
+    /// The address of the jump entry's slot, if there is one.
     #[must_use]
     pub const fn jump(&self) -> Option<u64> {
         self.jump
@@ -69,8 +69,9 @@ mod tests {
         let table = Table::X_CONTAINER;
         assert_eq!(table.any(), 0xffff_ffff_ff60_0000);
         assert_eq!(table.slot(0), Some(0xffff_ffff_ff60_0008));
-        assert_eq!(table.slot(510), Some(0xffff_ffff_ff60_0ff8));
-        assert_eq!(table.slot(511), None);
+        assert_eq!(table.slot(509), Some(0xffff_ffff_ff60_0ff0));
+        assert_eq!(table.slot(510), None);
+        assert_eq!(table.jump(), Some(0xffff_ffff_ff60_0ff8));
         assert_eq!(displacement(table.any()), Some([0, 0, 0x60, 0xff]));
     }
 

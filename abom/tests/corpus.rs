@@ -1,6 +1,7 @@
 //! Sites as they are found in the wild, one in each line of `corpus.txt`, and what becomes of them.
 
-use abom::{Code, Facts, Inside, Pattern, Plan, Reach, RedZone, Refusal, Seen, Table, Ways, plan};
+use abom::hop::hop;
+use abom::{Code, Facts, Inside, Pattern, Plan, Reach, RedZone, Refusal, Seen, Table, Ways, gaps, plan};
 
 const BASE: u64 = 0x10_0000;
 const STUBS: u64 = 0x20_0000;
@@ -38,15 +39,10 @@ fn outcome(line: &Line<'_>) -> String {
     all.extend(&line.bytes);
     all.extend([0xcc; 64]);
     let code = Code::new(&all, BASE - 64);
-    let mut starts = Vec::new();
-    let mut at = BASE;
-    while let Some(i) = code.instruction(at) {
-        starts.push(at);
-        at = i.next_ip();
-    }
+    let starts: Vec<u64> = code.starts(BASE).collect();
     let site = BASE + line.site as u64;
-    let table =
-        if line.view == "jump" { Table::X_CONTAINER.with_jump(0xffff_ffff_ff60_0ff8).expect("in reach") } else { Table::X_CONTAINER };
+    let without = Table::new(Table::X_CONTAINER.any(), 510).expect("in reach");
+    let table = if matches!(line.view, "jump" | "gaps") { Table::X_CONTAINER } else { without };
     let seen = Seen { rax: 39, rsp: 0x7fff_0000, ..Seen::default() };
     let entered = [site];
     let taken = [std::ops::Range { start: BASE + 5, end: BASE + 7 }];
@@ -58,10 +54,21 @@ fn outcome(line: &Line<'_>) -> String {
         "seen" => Facts { seen: Some(seen), ..bytes },
         "backwards" => Facts { seen: Some(Seen { rflags: 0x400, ..seen }), ..bytes },
         "taken" => Facts { taken: &taken, ..bytes },
+        "gaps" => Facts { starts: Some(&starts), ..bytes },
         "call" | "jump" | "nostub" => bytes,
         other => panic!("{other}"),
     };
     let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    if line.view == "gaps" {
+        let ways = Ways { table, stubs: None };
+        return match hop(&code, site, &ways, &facts, &gaps::find(&code, &starts)) {
+            Err(refusal) => refusal.name().to_string(),
+            Ok(hop) => {
+                let all: String = [&hop.site].into_iter().chain(&hop.gaps).map(|p| hex(p.new_bytes())).collect();
+                format!("{}{all}", hop.site.how()).replace(' ', "")
+            }
+        };
+    }
     let stubs = (line.view != "nostub").then_some(Reach::Near);
     match plan(&code, site, &Ways { table, stubs }, &facts) {
         Err(refusal) => refusal.name().to_string(),

@@ -7,13 +7,15 @@
 
 use std::collections::HashSet;
 
+use abom::hop::hop;
 use abom::steps::{Others, Step};
-use abom::{Code, Facts, Fixup, Inside, Patch, Plan, Reach, RedZone, Seen, Table, Ways, plan};
+use abom::{Code, Facts, Fixup, Form, Inside, Patch, Plan, Reach, RedZone, Seen, Table, Ways, gaps, plan};
 use iced_x86::{Code as Opcode, Decoder, DecoderOptions};
 
 const BASE: u64 = 0x7000;
 const STUB: u64 = 0x9000;
-const JUMP_SLOT: u64 = 0xffff_ffff_ff60_0ff8;
+/// Where gaps are, if not within reach of a short jump.
+const GAPS: u64 = BASE + 0x100;
 /// A slot that holds a stub's address.
 const SITE_SLOT: u64 = 0xffff_ffff_ff60_2000;
 /// The number in the code, and another, with which a thread comes to the `syscall` instruction by another way.
@@ -182,6 +184,15 @@ impl Model<'_> {
                 p.called = Some(if self.loads { NUMBER } else { p.eax });
                 p.at = self.len;
             }
+            // A gap: with the number that is there, or with the load, which is in the gap too.
+            Opcode::Jmp_rel8_64 => {
+                p.called = Some(p.eax);
+                p.at = self.len;
+            }
+            Opcode::Jmp_rel32_64 if i.near_branch64() >= GAPS => {
+                p.called = Some(NUMBER);
+                p.at = self.len;
+            }
             // What is moved from behind a site.
             Opcode::Cmp_RAX_imm32 | Opcode::Mov_rm64_r64 => {
                 p.at += i.len();
@@ -214,8 +225,7 @@ fn patch(bytes: &[u8], stubs: Option<Reach>, site: usize) -> Patch {
     all.extend(bytes);
     all.resize(256, 0xc3);
     let code = Code::new(&all, BASE - 64);
-    let table = Table::X_CONTAINER.with_jump(JUMP_SLOT).expect("in reach");
-    let ways = Ways { table, stubs };
+    let ways = Ways { table: Table::X_CONTAINER, stubs };
     let red_zone = if stubs.is_some() { RedZone::Used } else { RedZone::Unused };
     let facts =
         Facts { starts: None, inside: Inside::Caught, red_zone, taken: &[], seen: Some(Seen { rax: NUMBER.into(), ..Seen::default() }) };
@@ -224,6 +234,20 @@ fn patch(bytes: &[u8], stubs: Option<Reach>, site: usize) -> Patch {
         Plan::Stub(stub) if stubs == Some(Reach::Slot) => stub.place(STUB, Some(SITE_SLOT)).expect("a place").patch,
         Plan::Stub(stub) => stub.first_fit(STUB, STUB + 0x10_0000).expect("a place").1.patch,
     }
+}
+
+/// The patch at a site that reaches the jump entry through a gap, near by or not.
+fn by_gap(bytes: &[u8], near: bool, site: usize) -> Patch {
+    let mut all = bytes.to_vec();
+    all.push(0xc3);
+    all.resize(if near { 32 } else { 0x100 }, 0x50);
+    all.push(0xc3);
+    all.resize(all.len() + 40, 0xcc);
+    let code = Code::new(&all, BASE);
+    let starts: Vec<u64> = code.starts(BASE).collect();
+    let facts = Facts { starts: Some(&starts), inside: Inside::Caught, red_zone: RedZone::Used, taken: &[], seen: None };
+    let ways = Ways { table: Table::X_CONTAINER, stubs: None };
+    hop(&code, BASE + site as u64, &ways, &facts, &gaps::find(&code, &starts)).expect("a plan").site
 }
 
 const MOV_EAX: &[u8] = &[0xb8, 39, 0, 0, 0, 0x0f, 0x05];
@@ -279,6 +303,23 @@ fn every_interleaving_is_right() {
         let states = explore(bytes, &patch, &acts(&patch, |_| true)).unwrap_or_else(|e| panic!("{}: {e}", patch.how()));
         println!("{}: {states} states", patch.how());
         assert!(states > 500, "{states}");
+    }
+}
+
+#[test]
+fn every_interleaving_of_a_jump_into_a_gap_is_right() {
+    for bytes in [MOV_EAX, MOV_RAX, CMP, MOV] {
+        let patch = by_gap(bytes, true, site(bytes));
+        assert_eq!((patch.how().form, patch.new_bytes().len()), (Form::HopJump, 2));
+        let states = explore(bytes, &patch, &acts(&patch, |_| true)).unwrap_or_else(|e| panic!("{}: {e}", patch.how()));
+        assert!(states > 200, "{states}");
+    }
+    for bytes in [MOV_EAX, MOV_RAX] {
+        let patch = by_gap(bytes, false, site(bytes));
+        assert_eq!((patch.how().form, patch.new_bytes().len()), (Form::HopJump, 5));
+        let states = explore(bytes, &patch, &acts(&patch, |_| true)).unwrap_or_else(|e| panic!("{}: {e}", patch.how()));
+        assert!(states > 500, "{states}");
+        assert!(explore(bytes, &patch, &acts(&patch, |s| *s != Step::Serialise)).is_err());
     }
 }
 

@@ -1,6 +1,8 @@
 //! A plan is total: whatever the bytes, the offset and the facts are, there is a plan or a refusal, and a plan holds what
 //! its users rely on.
 
+use abom::gaps::{self, Gaps};
+use abom::hop::{Hop, MOST_GAPS, hop};
 use abom::{Code, Facts, Fixup, Form, Inside, Patch, Plan, Reach, RedZone, Seen, Table, Ways, plan};
 use proptest::prelude::*;
 
@@ -38,6 +40,20 @@ fn check(patch: &Patch, code: &Code<'_>, site: u64, caught: bool) {
     assert_eq!(first.len(), patch.new_bytes().len());
 }
 
+/// What holds of every way through gaps.
+fn check_hop(hop: &Hop, code: &Code<'_>, site: u64, holes: &Gaps) {
+    check(&hop.site, code, site, true);
+    assert!(hop.gaps.len() <= MOST_GAPS);
+    let room = |p: &Patch| holes.iter().any(|g| g.start <= p.region().start && p.region().end <= g.end);
+    for (n, patch) in hop.gaps.iter().enumerate() {
+        assert_eq!(code.bytes(patch.address(), patch.old().len()), Some(patch.old()));
+        assert!(room(patch) && patch.inner().next().is_none(), "{patch:x?} {holes:x?}");
+        let apart = |other: &Patch| other.region().end <= patch.region().start || patch.region().end <= other.region().start;
+        let disjoint = holes.iter().all(|a| holes.iter().all(|b| a == b || a.end <= b.start || b.end <= a.start));
+        assert!(!disjoint || hop.gaps.iter().skip(n + 1).all(apart), "{hop:x?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -55,7 +71,8 @@ proptest! {
         list.sort_unstable();
         let mut starts: Vec<u64> = (0..bytes.len() as u64).map(|n| at.wrapping_add(n)).collect();
         starts.sort_unstable();
-        let table = if bit(0) { Table::X_CONTAINER } else { Table::new(0x6_0000, 511).expect("a table") };
+        let taken: Vec<_> = list.iter().skip(3).map(|&start| start..start.saturating_add(5)).collect();
+        let table = if bit(0) { Table::X_CONTAINER } else { Table::new(0x6_0000, 510).expect("a table") };
         let table = if bit(1) { table.with_jump(0x7_0000).expect("a slot") } else { table };
         let stubs = [None, Some(Reach::Near), Some(Reach::Near), Some(Reach::Slot)][(choice >> 2 & 3) as usize];
         let inside = [Inside::Caught, Inside::Caught, Inside::Unknown, Inside::Entered(&list)][(choice >> 4 & 3) as usize];
@@ -66,9 +83,19 @@ proptest! {
             taken: &[],
             seen: bit(9).then_some(Seen { rax: seen[0] % 600, rsp: seen[1], arguments: [seen[2]; 6], rflags: seen[3] }),
         };
+        let linear: Vec<u64> = code.starts(at).collect();
+        let mut holes = gaps::find(&code, if bit(10) { &starts } else { &linear });
+        if bit(11) {
+            // Any bytes, as many as are wanted.
+            holes = list.iter().take(1).map(|&start| start..start.saturating_add(seen[0] % 24)).collect();
+        }
         let caught = matches!(inside, Inside::Caught);
         let sites = bytes.windows(2).enumerate().filter(|(_, w)| *w == [0x0f, 0x05]).map(|(n, _)| n);
         for site in sites.chain([0, 1, bytes.len()]).map(|n| at.wrapping_add(n as u64)) {
+            let facts_of_gaps = Facts { taken: &taken, ..facts };
+            if let Ok(hop) = hop(&code, site, &Ways { table, stubs: None }, &facts_of_gaps, &holes) {
+                check_hop(&hop, &code, site, &holes);
+            }
             let Ok(planned) = plan(&code, site, &Ways { table, stubs }, &facts) else { continue };
             match planned {
                 Plan::Call(patch) => check(&patch, &code, site, caught),

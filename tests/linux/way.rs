@@ -4,13 +4,13 @@ use std::arch::asm;
 
 use x_calls::{TABLE, Table};
 
-/// The slots, the first included.
-pub const SLOTS: usize = 512;
-/// The one that is jumped to, with the return address in rcx: the last.
-pub const JUMP: usize = SLOTS - 1;
+/// The slot that is jumped to, with the return address in rcx: behind those that are called.
+pub const JUMP: usize = x_calls::NUMBERS as usize + 1;
+/// All slots.
+pub const SLOTS: usize = JUMP + 1;
 
 /// What names the slot in an instruction: the lower half of its address.
-pub const SLOT_OF_JUMP: u32 = (TABLE + 8 * JUMP) as u32;
+pub const SLOT_OF_JUMP: u32 = x_calls::JUMP as u32;
 
 /// How a system call is made.
 #[derive(Clone, Copy, Debug)]

@@ -14,6 +14,12 @@
  *   - the number need not be in rax: the slot knows it. Slot 0 is for any
  *     number, in rax.
  *
+ * The last slot is the jump entry's: it is jumped to, with any number in eax
+ * and the return address in rcx. It touches no byte of the caller's stack and
+ * returns by a jump to that address, with rcx as it was and rax the result;
+ * r11 and the arithmetic flags are lost, and the direction flag is clear. It
+ * does for every system call, fork, clone, rt_sigreturn and exit included.
+ *
  * Everything else is the kernel's usual contract, signals, restarts, tracing
  * and seccomp included. The table is there if bit 31 of AT_HWCAP2 is set.
  */
@@ -26,8 +32,12 @@
 #define X_CALLS_HWCAP2 (1ul << 31)
 /* Where it is. */
 #define X_CALLS_TABLE 0xffffffffff600000ul
+/* System call numbers have so many slots, behind the one for any number. */
+#define X_CALLS_NUMBERS 510ul
 /* The slot of system call nr, a constant from <sys/syscall.h>. */
 #define X_CALLS_SLOT(nr) (X_CALLS_TABLE + 8 * ((nr) + 1))
+/* The slot of the jump entry. */
+#define X_CALLS_JUMP (X_CALLS_TABLE + 8 * 511)
 
 /* Whether this process can use the table. Ask once. */
 static inline int x_calls_available(void)
@@ -45,6 +55,9 @@ static inline long x_call(long nr, long a, long b, long c, long d, long e,
 	register long r10 __asm__("r10") = d;
 	register long r8 __asm__("r8") = e;
 	register long r9 __asm__("r9") = f;
+	/* The first slot is for any number: of those beyond it says -ENOSYS. */
+	unsigned long slot = (unsigned long)nr < X_CALLS_NUMBERS ?
+				     X_CALLS_SLOT(nr) : X_CALLS_TABLE;
 	long result;
 
 	/* The compiler may use the red zone of this function: step over it. */
@@ -52,7 +65,7 @@ static inline long x_call(long nr, long a, long b, long c, long d, long e,
 			 "call *(%[slot])\n\t"
 			 "lea 128(%%rsp), %%rsp"
 			 : "=a"(result)
-			 : [slot] "b"(X_CALLS_SLOT(nr)), "D"(a), "S"(b),
+			 : "a"(nr), [slot] "b"(slot), "D"(a), "S"(b),
 			   "d"(c), "r"(r10), "r"(r8), "r"(r9)
 			 : "rcx", "r11", "cc", "memory");
 	return result;

@@ -11,11 +11,15 @@
 /// Bit of `AT_HWCAP2` in the auxiliary vector: the table is there.
 pub const HWCAP2_BIT: u64 = 1 << 31;
 
-/// Where the table is: a slot for any number, in rax, and one for each number behind it.
+/// Where the table is: a slot for any number, in rax, one for each number behind it, and the [jump entry](JUMP)'s.
 pub const TABLE: usize = 0xffff_ffff_ff60_0000;
 
 /// System call numbers have so many slots, behind the one for any number.
-pub const NUMBERS: u32 = 511;
+pub const NUMBERS: u32 = 510;
+
+/// The slot of the jump entry: it is jumped to, with any number in eax and the return address in rcx. It touches no byte
+/// of the caller's stack, and returns by a jump to that address, with rcx as it was.
+pub const JUMP: usize = 0xffff_ffff_ff60_0ff8;
 
 /// The table of system calls, which is there.
 #[derive(Clone, Copy, Debug)]

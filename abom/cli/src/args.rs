@@ -48,16 +48,6 @@ pub enum Verb {
     },
 }
 
-/// Which kernel a file is for.
-#[derive(Args, Clone, Copy, Debug)]
-pub struct Kernel {
-    /// The kernel has an entry that is jumped to, and its slot is at this address
-    ///
-    /// Stubs that use it leave the stack alone: more sites can be changed. A file that is patched with it needs it.
-    #[arg(long, value_name = "ADDRESS", value_parser = address)]
-    pub jump_slot: Option<u64>,
-}
-
 /// `scan`.
 #[derive(Args, Debug)]
 pub struct Scan {
@@ -70,12 +60,9 @@ pub struct Scan {
     /// Name each site that would stay as it is
     #[arg(long)]
     pub list: bool,
-    /// Judge each site by the bytes around it alone, as the X-Kernel does
+    /// Judge each site as the X-Kernel does when the program runs: by the bytes around it and the table for unwinding
     #[arg(long)]
-    pub bytes: bool,
-    /// Which kernel it is for.
-    #[command(flatten)]
-    pub kernel: Kernel,
+    pub running: bool,
 }
 
 /// `patch`.
@@ -87,9 +74,6 @@ pub struct Patch {
     /// The file to write.
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
-    /// Which kernel it is for.
-    #[command(flatten)]
-    pub kernel: Kernel,
 }
 
 /// `verify`.
@@ -109,11 +93,6 @@ pub struct Unpatch {
     /// The file to write.
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
-}
-
-fn address(text: &str) -> Result<u64, String> {
-    let digits = text.strip_prefix("0x").ok_or("an address begins with 0x")?;
-    u64::from_str_radix(digits, 16).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]

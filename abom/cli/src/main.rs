@@ -10,6 +10,7 @@ mod program;
 mod record;
 mod redzone;
 mod rewrite;
+mod running;
 mod scan;
 mod unwind;
 mod verify;
@@ -18,7 +19,6 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use abom::{Reach, Table, Ways};
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
 
@@ -45,12 +45,11 @@ fn run(verb: Verb) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match verb {
         Verb::Scan(scan) => {
-            let ways = ways(scan.kernel.jump_slot)?;
             for path in &scan.files {
                 let data = elf::read(path)?;
                 let name = path.display().to_string();
-                let view = if scan.bytes { View::Bytes } else { View::Whole };
-                let report = scan::file(&name, &data, &ways, view).with_context(|| name.clone())?;
+                let view = if scan.running { View::Running } else { View::Whole };
+                let report = scan::file(&name, &data, view).with_context(|| name.clone())?;
                 if scan.json {
                     serde_json::to_writer(&mut out, &report)?;
                     writeln!(out)?;
@@ -61,8 +60,7 @@ fn run(verb: Verb) -> Result<()> {
         }
         Verb::Patch(patch) => {
             let data = elf::read(&patch.input)?;
-            let ways = ways(patch.kernel.jump_slot)?;
-            let patched = rewrite::patch(&data, &ways).with_context(|| patch.input.display().to_string())?;
+            let patched = rewrite::patch(&data).with_context(|| patch.input.display().to_string())?;
             write(&patch.output, &patched.data, &patch.input)?;
             eprintln!("{}: {} sites changed, {} left", patch.output.display(), patched.record.changes.len(), patched.refused.len());
             for (site, refusal) in patched.refused {
@@ -72,7 +70,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Verify(verify) => {
             let data = elf::read(&verify.file)?;
             let name = verify.file.display().to_string();
-            let record = verify::verify(&data, |jump| ways((jump != 0).then_some(jump))).with_context(|| name.clone())?;
+            let record = verify::verify(&data).with_context(|| name.clone())?;
             writeln!(out, "{name}: {} sites changed, all as they should be", record.changes.len())?;
         }
         Verb::Unpatch(unpatch) => {
@@ -84,16 +82,6 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Completions { shell } => clap_complete::generate(shell, &mut Arguments::command(), "abom", &mut out),
     }
     Ok(())
-}
-
-/// How files are changed, for a kernel with or without the slot of an entry that is jumped to.
-fn ways(jump: Option<u64>) -> Result<Ways> {
-    let table = Table::X_CONTAINER;
-    let table = match jump {
-        Some(slot) => table.with_jump(slot).with_context(|| format!("a displacement cannot name the slot {slot:#x}"))?,
-        None => table,
-    };
-    Ok(Ways { table, stubs: Some(Reach::Near) })
 }
 
 /// Writes a file, with the mode of another, whole or not at all.

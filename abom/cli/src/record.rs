@@ -40,7 +40,7 @@ pub struct Record {
     pub headers: Vec<(u64, Vec<u8>)>,
     /// Where the stubs are loaded, and how long they are.
     pub stubs: (u64, u64),
-    /// The slot of the entry that is jumped to, if stubs use it; else 0.
+    /// The slot of the jump entry that stubs use.
     pub jump: u64,
     /// Every change.
     pub changes: Vec<Change>,

@@ -5,7 +5,7 @@
 //! beginning, because the dynamic loader finds its own program headers that way, and older kernels those of programs.
 
 use abom::stub::StubBytes;
-use abom::{Plan, Refusal, Ways, plan};
+use abom::{Plan, Reach, Refusal, Table, Ways, plan};
 use anyhow::{Context, Result, bail, ensure};
 use object::elf::{ET_DYN, ET_EXEC, PF_R, PF_X, PT_LOAD, PT_NOTE, PT_PHDR};
 use object::read::elf::{FileHeader, ProgramHeader};
@@ -13,6 +13,9 @@ use object::read::elf::{FileHeader, ProgramHeader};
 use crate::elf::{Elf, LE};
 use crate::program::Program;
 use crate::record::{Change, Record};
+
+/// How files are changed.
+pub const WAYS: Ways = Ways { table: Table::X_CONTAINER, stubs: Some(Reach::Near) };
 
 /// The size of a page.
 const PAGE: u64 = 4096;
@@ -44,7 +47,7 @@ pub fn record(elf: &Elf<'_>) -> Result<Option<Record>> {
 }
 
 /// Changes all sites of a file that can be.
-pub fn patch(data: &[u8], ways: &Ways) -> Result<Patched> {
+pub fn patch(data: &[u8]) -> Result<Patched> {
     let elf = Elf::parse(data)?;
     ensure!(record(&elf)?.is_none(), "already patched: `unpatch` first");
     let kind = elf.header.e_type.get(LE);
@@ -53,13 +56,13 @@ pub fn patch(data: &[u8], ways: &Ways) -> Result<Patched> {
     let program = Program::new(elf);
     let mut patched =
         Patched { data: data.to_vec(), record: Record { length: data.len() as u64, ..Record::default() }, refused: Vec::new() };
-    patched.record.jump = ways.table.jump().unwrap_or(0);
+    patched.record.jump = WAYS.table.jump().unwrap_or(0);
     let start = place.address.checked_add(place.headers as u64).context("the address space is full")?;
     let mut stubs: Vec<u8> = Vec::new();
     let mut taken = Vec::new();
     for &site in &program.sites {
         let stub = start.saturating_add(stubs.len() as u64).next_multiple_of(16);
-        match change(&program, site, ways, &taken, stub) {
+        match change(&program, site, &taken, stub) {
             Ok((change, bytes, region)) => {
                 if !bytes.is_empty() {
                     stubs.resize(usize::try_from(stub.saturating_sub(start))?, 0xcc);
@@ -89,10 +92,10 @@ pub fn patch(data: &[u8], ways: &Ways) -> Result<Patched> {
 /// A change of bytes, the stub that it needs, and what else is taken by it.
 type Made = (Change, StubBytes, std::ops::Range<u64>);
 
-fn change(program: &Program<'_>, site: u64, ways: &Ways, taken: &[std::ops::Range<u64>], stub: u64) -> Result<Made, Refusal> {
+fn change(program: &Program<'_>, site: u64, taken: &[std::ops::Range<u64>], stub: u64) -> Result<Made, Refusal> {
     let (code, mut facts) = program.around(site)?;
     facts.taken = taken;
-    let (patch, bytes) = match plan(&code, site, ways, &facts)? {
+    let (patch, bytes) = match plan(&code, site, &WAYS, &facts)? {
         Plan::Call(patch) => (patch, StubBytes::new()),
         Plan::Stub(plan) => plan.place(stub, None).map(|p| (p.patch, p.stub)).ok_or(Refusal::NoRoom)?,
     };

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use abom::{Code, Facts, Inside, Patch, Plan, Reach, RedZone, Refusal, Seen, Table, Ways, plan};
+use abom::gaps::{self, Gaps};
+use abom::hop::{Hop, hop};
+use abom::{Code, Facts, Form, Inside, Patch, Plan, Reach, RedZone, Refusal, Seen, Table, Ways, plan};
+use iced_x86::Mnemonic;
 
 use crate::layout::*;
 use crate::machine::{Machine, Registers};
@@ -24,6 +27,14 @@ pub enum Fault {
     WrongSlot,
     /// A stub lacks its last instruction but for the jump.
     LostInstruction,
+    /// What is executed in a gap instead of the instruction that made room is lost.
+    LostInGap,
+    /// All padding is taken for gaps, whether it is executed or not.
+    Padding,
+    /// A site in a gap returns to the instruction behind the one behind it.
+    Return,
+    /// The jump entry uses the stack.
+    JumpPushes,
 }
 
 /// What was done, for the summary.
@@ -34,6 +45,8 @@ pub type Counts = BTreeMap<String, u64>;
 struct Outcome {
     registers: [u64; 16],
     stack: Vec<u8>,
+    /// What is below the stack pointer that the program had at first.
+    below: Vec<u8>,
     data: Vec<u8>,
     near: Vec<u8>,
     file: Vec<u8>,
@@ -52,6 +65,8 @@ struct Way {
     ways: Ways,
     known: bool,
     caught: bool,
+    /// Whether gaps are used: always, or where there is no other plan.
+    gaps: Option<bool>,
 }
 
 /// Runs a case. An error says how the rewritten program differs.
@@ -64,8 +79,14 @@ pub fn run(machine: &mut Machine, seed: u64, index: u64, fault: Fault, counts: &
     case.load(machine);
     let patches = case.rewrite(machine, &way, &seen, fault, counts);
     machine.catch(if fault == Fault::NoFixup { &[] } else { &patches });
-    let rewritten = case.outcome_of_loaded(machine);
+    machine.set_jump_entry(fault == Fault::JumpPushes);
+    let mut rewritten = case.outcome_of_loaded(machine);
     machine.catch(&[]);
+    // The jump entry touches no byte of the stack; a call does.
+    let pushes = patches.iter().any(|p| !matches!(p.how().form, Form::StubJump | Form::HopJump));
+    if let Some(rewritten) = rewritten.as_mut().filter(|_| pushes) {
+        rewritten.below.clone_from(&original.below);
+    }
     if machine.calls() > 0 {
         *counts.entry("called".into()).or_default() += 1;
     }
@@ -87,6 +108,7 @@ impl Outcome {
         }
         for (name, a, b) in [
             ("stack", &self.stack, &other.stack),
+            ("below it", &self.below, &other.below),
             ("data", &self.data, &other.data),
             ("data near the code", &self.near, &other.near),
             ("file", &self.file, &other.file),
@@ -103,8 +125,9 @@ impl Way {
     fn random(r: &mut Random) -> Self {
         let table = Table::new(TABLE, NUMBERS).expect("a table in reach");
         let table = if r.one_in(2) { table.with_jump(JUMP_SLOT).expect("a slot in reach") } else { table };
-        let stubs = r.pick(&[None, Some(Reach::Near), Some(Reach::Near), Some(Reach::Slot)]);
-        Self { ways: Ways { table, stubs }, known: r.one_in(2), caught: r.one_in(2) }
+        let stubs = r.pick(&[None, None, None, Some(Reach::Near), Some(Reach::Near), Some(Reach::Slot)]);
+        let gaps = if stubs.is_none() { r.pick(&[None, Some(false), Some(true)]) } else { None };
+        Self { ways: Ways { table, stubs }, known: r.one_in(2), caught: r.one_in(2), gaps }
     }
 }
 
@@ -173,6 +196,7 @@ impl Case {
         Some(Outcome {
             registers,
             stack: machine.get(STACK_TOP, 0x100),
+            below: machine.get(STACK_TOP - 0x200, 0x200),
             data: machine.get(DATA, 0x200),
             near: machine.get(NEAR_DATA, 0x80),
             file: machine.get(FILE, 0x100),
@@ -221,6 +245,19 @@ impl Case {
                 cut = [&bytes[..end], &[0xc3; 32]].concat();
                 planned = plan(&Code::new(&cut, code.start()), site, &Ways { stubs: None, ..way.ways }, &facts);
             }
+            if way.gaps == Some(true) || way.gaps == Some(false) && matches!(planned, Err(refusal) if !refusal.is_final()) {
+                let gaps = if fault == Fault::Padding { self.padding(&code) } else { gaps::find(&code, &self.program.starts) };
+                match hop(&code, site, &way.ways, &facts, &gaps) {
+                    Ok(hop) => {
+                        write(&hop, fault, machine);
+                        *counts.entry(hop.site.how().to_string()).or_default() += 1;
+                        taken.extend(hop.gaps.iter().chain([&hop.site]).map(|p| p.region().clone()));
+                        patches.extend(hop.gaps.into_iter().chain([hop.site]));
+                    }
+                    Err(refusal) => *counts.entry(format!("refused {}", refusal.name())).or_default() += 1,
+                }
+                continue;
+            }
             let patch = match planned {
                 Err(refusal) => {
                     *counts.entry(format!("refused {}", refusal.name())).or_default() += 1;
@@ -251,7 +288,7 @@ impl Case {
             };
             *counts.entry(patch.how().to_string()).or_default() += 1;
             machine.put(patch.address(), patch.new_bytes());
-            if fault == Fault::WrongSlot && patch.how().form == abom::Form::Call {
+            if fault == Fault::WrongSlot && patch.how().form == Form::Call {
                 let last = patch.address() + patch.new_bytes().len() as u64 - 4;
                 machine.put(last, &u32::try_from(TABLE + 8 * 111).expect("low").to_le_bytes());
             }
@@ -259,5 +296,34 @@ impl Case {
             patches.push(patch);
         }
         patches
+    }
+
+    /// All padding of the program, executed or not.
+    fn padding(&self, code: &Code<'_>) -> Gaps {
+        let fills = |at: u64| code.instruction(at).filter(|i| matches!(i.mnemonic(), Mnemonic::Nop | Mnemonic::Int3));
+        let mut gaps: Vec<std::ops::Range<u64>> = Vec::new();
+        for i in self.program.starts.iter().filter_map(|&at| fills(at)) {
+            match gaps.last_mut().filter(|g| g.end == i.ip()) {
+                Some(gap) => gap.end = i.next_ip(),
+                None => gaps.push(i.ip()..i.next_ip()),
+            }
+        }
+        gaps.into_iter().filter(|g| g.end - g.start >= 5).take(gaps::MOST).collect()
+    }
+}
+
+/// Writes what is in gaps and at the site, with the fault.
+fn write(hop: &Hop, fault: Fault, machine: &mut Machine) {
+    for patch in hop.gaps.iter().chain([&hop.site]) {
+        let mut bytes = patch.new_bytes().to_vec();
+        let first = hop.gaps.first().is_some_and(|gap| gap == patch);
+        let lea = bytes.windows(3).position(|w| w == [0x48, 0x8d, 0x0d]);
+        match (fault, lea) {
+            // It is the first part, or all of it.
+            (Fault::LostInGap, _) if first && hop.site.new_bytes().len() == 5 => bytes[..2].copy_from_slice(&[0xeb, 0]),
+            (Fault::Return, Some(at)) if hop.site.how().form == Form::HopJump => bytes[at + 3] = bytes[at + 3].wrapping_add(2),
+            _ => {}
+        }
+        machine.put(patch.address(), &bytes);
     }
 }

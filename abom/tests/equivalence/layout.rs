@@ -3,7 +3,7 @@
 /// The stand-in for the table: the third byte of a slot's address is an invalid opcode, as in the real one.
 pub const TABLE: u64 = 0x6_0000;
 /// So many numbers have slots.
-pub const NUMBERS: u32 = 511;
+pub const NUMBERS: u32 = 510;
 /// The slot of the entry that is jumped to.
 pub const JUMP_SLOT: u64 = 0x6_1000;
 /// Slots for stubs.

@@ -116,6 +116,12 @@ core::arch::global_asm!(
     "cld",
     "mov rcx, qword ptr ds:0x40400",
     "jmp rcx",
+    // The same, and wrong: it uses the caller's stack.
+    ".globl abom_pushing_entry",
+    "abom_pushing_entry:",
+    "push rcx",
+    "pop rcx",
+    "jmp abom_jump_entry",
 );
 
 // SAFETY: they are the labels above. `abom_enter` keeps what a C function keeps; the others are only addresses.
@@ -124,6 +130,7 @@ unsafe extern "C" {
     fn abom_leave();
     fn abom_call_entry();
     fn abom_jump_entry();
+    fn abom_pushing_entry();
 }
 
 /// How many system calls went through the entries.
@@ -173,7 +180,7 @@ impl Machine {
     fn entries(&mut self) {
         let common = abom_call_entry as *const () as u64;
         self.put(TABLE, &common.to_le_bytes());
-        self.put(JUMP_SLOT, &(abom_jump_entry as *const () as u64).to_le_bytes());
+        self.set_jump_entry(false);
         for nr in 0..NUMBERS {
             // mov eax, nr; jmp [rip+0]; address
             let at = ENTRIES + u64::from(nr) * 24;
@@ -184,6 +191,12 @@ impl Machine {
             self.put(at, &code);
             self.put(TABLE + 8 + u64::from(nr) * 8, &at.to_le_bytes());
         }
+    }
+
+    /// Puts the jump entry into its slot, or one that uses the stack.
+    pub fn set_jump_entry(&mut self, pushes: bool) {
+        let entry = if pushes { abom_pushing_entry as *const () } else { abom_jump_entry as *const () };
+        self.put(JUMP_SLOT, &(entry as u64).to_le_bytes());
     }
 
     /// The number of the file's descriptor.

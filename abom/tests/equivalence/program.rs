@@ -11,6 +11,18 @@ const SPARE: [u8; 2] = [14, 15];
 const RSP: u8 = 4;
 const RBP: u8 = 5;
 const RBX: u8 = 3;
+/// What does nothing, in so many bytes.
+const NOPS: [&[u8]; 9] = [
+    &[0x90],
+    &[0x66, 0x90],
+    &[0x0f, 0x1f, 0x00],
+    &[0x0f, 0x1f, 0x40, 0x00],
+    &[0x0f, 0x1f, 0x44, 0x00, 0x00],
+    &[0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00],
+    &[0x0f, 0x1f, 0x80, 0x00, 0x00, 0x00, 0x00],
+    &[0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00],
+    &[0x66, 0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00],
+];
 /// Bytes that a program has above its stack pointer, at least.
 const FRAME_SIZE: u8 = 0x60;
 
@@ -58,7 +70,7 @@ impl Program {
             p.system_call(r, fd);
             p.filler(r, 5);
         }
-        p.end();
+        p.end(r);
         p.entered.sort_unstable();
         p.entered.dedup();
         p
@@ -124,7 +136,39 @@ impl Program {
     /// Some instructions of any kind.
     fn filler(&mut self, r: &mut Random, most: u64) {
         for _ in 0..r.below(most + 1) {
-            self.any(r, &FREE, true);
+            if r.one_in(8) { self.gap(r) } else { self.any(r, &FREE, true) }
+        }
+    }
+
+    /// Padding: jumped over, jumped to, or come to by falling through.
+    fn gap(&mut self, r: &mut Random) {
+        let size = u8::try_from(r.below(21)).expect("small");
+        match r.below(6) {
+            0 => self.padding(r, size, false),
+            1 => {
+                self.instruction(&[0xeb, 0]);
+                self.entered.push(self.at());
+                self.padding(r, size, false);
+            }
+            _ => {
+                self.instruction(&[0xeb, size]);
+                self.padding(r, size, true);
+                self.entered.push(self.at());
+            }
+        }
+    }
+
+    /// So many bytes of what compilers fill gaps with.
+    fn padding(&mut self, r: &mut Random, size: u8, stops: bool) {
+        let mut left = usize::from(size);
+        if stops && r.one_in(3) {
+            (0..left).for_each(|_| self.instruction(&[0xcc]));
+            return;
+        }
+        while left > 0 {
+            let length = if r.one_in(2) { left.min(NOPS.len()) } else { 1 + r.below(left.min(NOPS.len()) as u64) as usize };
+            self.instruction(NOPS[length - 1]);
+            left -= length;
         }
     }
 
@@ -288,7 +332,7 @@ impl Program {
         self.load(10, u32::try_from(r.below(64)).expect("small"));
     }
 
-    fn end(&mut self) {
+    fn end(&mut self, r: &mut Random) {
         if self.framed {
             self.instruction(&[0xc9]);
             self.depth = 0;
@@ -297,10 +341,16 @@ impl Program {
         bytes.extend((i64::from(FRAME_SIZE) + self.depth).to_le_bytes()[..4].iter());
         self.instruction(&bytes);
         self.instruction(&[0xc3]);
-        // The next function.
-        for _ in 0..8 {
-            self.instruction(&[0x0f, 0x1f, 0x44, 0x00, 0x00]);
+        // The next functions.
+        for _ in 0..r.below(6) {
+            let size = r.pick(&[0, 5, 7, 9, 12, 14, 15, 40]);
+            self.padding(r, size, true);
+            for _ in 0..r.below(4) * r.below(8) {
+                self.instruction(&[0x48, 0x89, 0xd8]);
+            }
+            self.instruction(&[0xc3]);
         }
+        self.padding(r, 15, true);
         self.instruction(&[0xc3]);
         assert!(self.code.len() < 0x7f0);
     }

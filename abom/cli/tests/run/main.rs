@@ -24,13 +24,8 @@ fn folder() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder")
 }
 
-fn patch(from: &Path, to: &Path, jump: bool) {
-    let mut command = Command::new(TOOL);
-    command.arg("patch").arg(from).arg("-o").arg(to);
-    if jump {
-        command.arg(format!("--jump-slot={:#x}", tracer::JUMP_SLOT));
-    }
-    assert!(command.output().expect("the tool runs").status.success());
+fn patch(from: &Path, to: &Path) {
+    assert!(Command::new(TOOL).arg("patch").arg(from).arg("-o").arg(to).output().expect("the tool runs").status.success());
 }
 
 /// Runs a patched program, and checks that it does what the original does.
@@ -53,27 +48,24 @@ fn dynamic_programs_do_the_same() {
         println!("no glibc here");
         return;
     }
-    for jump in [false, true] {
-        eprintln!("jump {jump}");
-        let folder = folder();
-        let [loader, libc] = ["ld.so", "libc.so.6"].map(|n| folder.path().join(n));
-        patch(&fs::canonicalize(LOADER).expect("a file"), &loader, jump);
-        patch(&fs::canonicalize(LIBC).expect("a file"), &libc, jump);
-        let [loader, path] = [loader.as_path(), folder.path()].map(|p| p.to_str().expect("a plain name").to_string());
-        for (program, arguments, least) in [
-            ("/bin/true", &[][..], 10),
-            ("/bin/ls", &["-l", "/etc"], 100),
-            ("/bin/sh", &["-c", "for i in 1 2 3; do echo $i; done | sort -r; (exit 7); echo $?; kill -USR1 $$; echo not"], 20),
-            ("/bin/sh", &["-c", "trap 'echo got' USR1; kill -USR1 $$; sleep 0.1 & wait; cat /etc/passwd | wc -l; exit 3"], 20),
-            ("/usr/bin/python3", &["-c", THREADS], 100),
-        ] {
-            if !Path::new(program).exists() {
-                continue;
-            }
-            let what = format!("{program} {}", arguments.join(" "));
-            let Some(calls) = same(&what, program, &[&loader, "--library-path", &path, program], arguments) else { return };
-            assert!(calls >= least, "{what}: {calls} calls");
+    let folder = folder();
+    let [loader, libc] = ["ld.so", "libc.so.6"].map(|n| folder.path().join(n));
+    patch(&fs::canonicalize(LOADER).expect("a file"), &loader);
+    patch(&fs::canonicalize(LIBC).expect("a file"), &libc);
+    let [loader, path] = [loader.as_path(), folder.path()].map(|p| p.to_str().expect("a plain name").to_string());
+    for (program, arguments, least) in [
+        ("/bin/true", &[][..], 10),
+        ("/bin/ls", &["-l", "/etc"], 100),
+        ("/bin/sh", &["-c", "for i in 1 2 3; do echo $i; done | sort -r; (exit 7); echo $?; kill -USR1 $$; echo not"], 20),
+        ("/bin/sh", &["-c", "trap 'echo got' USR1; kill -USR1 $$; sleep 0.1 & wait; cat /etc/passwd | wc -l; exit 3"], 20),
+        ("/usr/bin/python3", &["-c", THREADS], 100),
+    ] {
+        if !Path::new(program).exists() {
+            continue;
         }
+        let what = format!("{program} {}", arguments.join(" "));
+        let Some(calls) = same(&what, program, &[&loader, "--library-path", &path, program], arguments) else { return };
+        assert!(calls >= least, "{what}: {calls} calls");
     }
 }
 
@@ -95,14 +87,12 @@ print(os.waitpid(pid, 0)[1] >> 8)
 #[test]
 fn named_programs_do_the_same() {
     let Ok(programs) = std::env::var("ABOM_PROGRAMS") else { return };
-    for jump in [false, true] {
-        for line in programs.split(':') {
-            let words: Vec<&str> = line.split(' ').collect();
-            let folder = folder();
-            // Under its own name: some look at it.
-            let patched = folder.path().join(Path::new(words[0]).file_name().expect("a file"));
-            patch(Path::new(words[0]), &patched, jump);
-            same(line, words[0], &[patched.to_str().expect("a plain name")], &words[1..]);
-        }
+    for line in programs.split(':') {
+        let words: Vec<&str> = line.split(' ').collect();
+        let folder = folder();
+        // Under its own name: some look at it.
+        let patched = folder.path().join(Path::new(words[0]).file_name().expect("a file"));
+        patch(Path::new(words[0]), &patched);
+        same(line, words[0], &[patched.to_str().expect("a plain name")], &words[1..]);
     }
 }

@@ -17,8 +17,8 @@ use libc::{c_int, c_long, pid_t, user_regs_struct};
 
 const TABLE: u64 = 0xffff_ffff_ff60_0000;
 const SLOTS: u64 = 512;
-/// The slot of the entry that is jumped to, for files that are patched so.
-pub const JUMP_SLOT: u64 = 0xffff_ffff_ff60_0ff8;
+/// The slot of the jump entry.
+const JUMP_SLOT: u64 = 0xffff_ffff_ff60_0ff8;
 /// The carry, parity, auxiliary, zero, sign and overflow flags.
 const ARITHMETIC: u64 = 0x8d5;
 

@@ -16,7 +16,7 @@ mod window;
 
 use alloc::vec::Vec;
 
-use abom::{Facts, Patch, Pattern, Plan, Refusal, Seen, Table, Ways};
+use abom::{Facts, Patch, Pattern, Refusal, Seen, Table, Ways};
 use pv_core::frame::Mfn;
 use pv_core::pt;
 use pv_core::sites::{Next, Site, Sites};
@@ -46,7 +46,7 @@ const WRITE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
 const NX: u64 = 1 << 63;
 
-/// How sites are to be changed here: by calls. Nothing places stubs for a running program.
+/// How sites are to be changed here: by calls and gaps. Nothing places stubs for a running program.
 const WAYS: Ways = Ways { table: Table::X_CONTAINER, stubs: None };
 
 /// A patch that was written, at the address that its page had then.
@@ -196,15 +196,14 @@ fn refused(domain: &Domain, site: u64, bytes: [u8; 8], number: u64, refusal: Ref
 fn look(regs: &GuestRegs, site: u64) -> Result<(), Refusal> {
     let window = Window::read(site, None).ok_or(Refusal::NoSyscall)?;
     match abom::plan(&window.code(), site, &WAYS, &Facts::trapped(seen(regs), &[])) {
-        Ok(Plan::Call(patch)) if plan::is_in_page(&patch, site) => Ok(()),
+        Err(refusal) if refusal.is_final() => Err(refusal),
         // More is known when the kernel asks for the patch: where functions begin, and gaps.
-        Ok(_) | Err(Refusal::NotAligned | Refusal::NoRoom) => Ok(()),
-        Err(refusal) => Err(refusal),
+        _ => Ok(()),
     }
 }
 
 /// The most patches that are taken into account around a place.
-const NEAR: usize = 64;
+const NEAR: usize = 128;
 
 /// The patches in `frame` that begin within `distance` of `address`.
 fn near(domain: &Domain, frame: Mfn, address: u64, distance: u64) -> Result<Vec<Written>, Errno> {

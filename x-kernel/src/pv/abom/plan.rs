@@ -1,11 +1,12 @@
 //! From a site that is wanted to what is to be written for it.
 //!
-//! A call at the site comes first. Where there is no room for one, a gap of the code takes it: of the site's own function,
-//! or between two functions, as the program's unwind table has them.
+//! A call at the site comes first. Where there can be none, gaps of the code take a call or a way to the jump entry: gaps of
+//! functions that are known as a whole, or ahead of one, as the program's unwind table has them.
 
 use core::ops::Range;
 
-use abom::hop::{Gaps, add_gaps, hop};
+use abom::gaps::{self, Extent};
+use abom::hop::{MOST_GAPS, hop};
 use abom::{Facts, Patch, Plan, Refusal, Seen, plan, unwind};
 use arrayvec::ArrayVec;
 use pv_core::frame::Mfn;
@@ -17,7 +18,7 @@ use crate::domain::Domain;
 use crate::mm::guest_access;
 
 /// What is written, in this order.
-pub type Writes = ArrayVec<Patch, 3>;
+pub type Writes = ArrayVec<Patch, { MOST_GAPS + 1 }>;
 /// What other patches have taken.
 type Taken = ArrayVec<Range<u64>, NEAR>;
 
@@ -48,46 +49,25 @@ pub fn writes(domain: &Domain, frame: Mfn, site: u64, module: u64, seen: Seen) -
     let facts = Facts { starts: starts.as_deref(), ..Facts::trapped(seen, &taken) };
     match plan(&window.code(), site, &WAYS, &facts) {
         Ok(Plan::Call(patch)) if is_in_page(&patch, site) => Ok(Ok(Writes::from_iter([patch]))),
-        Ok(_) | Err(Refusal::NoRoom) => match function {
+        Err(refusal) if refusal.is_final() => Ok(Err(refusal)),
+        other => match function {
             Some(own) => beside(domain, frame, site, module, own, seen),
-            None => Ok(Err(Refusal::NoRoom)),
+            None => Ok(Err(other.err().unwrap_or(Refusal::NoRoom))),
         },
-        Err(refusal) => Ok(Err(refusal)),
     }
 }
 
-/// The same by a gap, for a site in the function `own`: from where it begins to where the next one does.
-fn beside(
-    domain: &Domain,
-    frame: Mfn,
-    site: u64,
-    module: u64,
-    own: (u64, Option<u64>),
-    seen: Seen,
-) -> Result<Result<Writes, Refusal>, Trouble> {
+/// The same by gaps, for a site in the function `own`.
+fn beside(domain: &Domain, frame: Mfn, site: u64, module: u64, own: Extent, seen: Seen) -> Result<Result<Writes, Refusal>, Trouble> {
     const NONE: Result<Result<Writes, Refusal>, Trouble> = Ok(Err(Refusal::NoRoom));
     let page = site & !(PAGE - 1);
     let first = function(module, page)?.map_or(own.0, |(start, _)| start);
     let Some(mut window) = Window::read_page(site, first) else { return NONE };
     let taken = forget(domain, frame, site, &mut window)?;
-    let Some(starts) = window.starts(first, site) else { return NONE };
-    let index = |at: u64| starts.partition_point(|&s| s < at);
-    let mine = index(own.0)..own.1.map_or(starts.len(), index);
-    if starts.get(mine.start) != Some(&own.0) {
-        return NONE;
-    }
+    // What is between functions may be no code.
+    let Some(starts) = window.starts(first, site).or_else(|| window.starts(own.0, site)) else { return NONE };
     let code = window.code();
-    let (mut gaps, mut others) = (Gaps::new(), Gaps::new());
-    add_gaps(&mut gaps, &code, starts.get(mine).unwrap_or(&[]));
-    gaps.retain(|g| own.1.is_none_or(|next| g.end <= next));
-    add_gaps(&mut others, &code, &starts);
-    for gap in others {
-        // What lies between two functions has a function's beginning behind it.
-        let known = gaps.contains(&gap);
-        if !known && function(module, gap.end)?.is_some_and(|(start, _)| start == gap.end) && gaps.try_push(gap).is_err() {
-            break;
-        }
-    }
+    let mut gaps = gaps::around(&code, &starts, own, |at| function(module, at))?;
     gaps.retain(|g| g.start ^ page < PAGE && g.end.wrapping_sub(1) ^ page < PAGE);
     let facts = Facts { starts: Some(&starts), ..Facts::trapped(seen, &taken) };
     Ok(hop(&code, site, &WAYS, &facts, &gaps).and_then(|hop| {
@@ -111,7 +91,7 @@ fn forget(domain: &Domain, frame: Mfn, site: u64, window: &mut Window) -> Result
 ///
 /// # Errors
 /// The address of what is not mapped.
-fn function(module: u64, address: u64) -> Result<Option<(u64, Option<u64>)>, Trouble> {
+fn function(module: u64, address: u64) -> Result<Option<Extent>, Trouble> {
     let mut missing = None;
     let mut read = |at: u64, buf: &mut [u8]| {
         let is_processes = at.checked_add(buf.len() as u64).is_some_and(|end| end >> 63 == 0);

@@ -13,7 +13,7 @@ const BEFORE: u64 = 64;
 /// See [`BEFORE`].
 const AFTER: u64 = 320;
 /// The most of a function that is read to find where its instructions begin.
-pub const FUNCTION: u64 = 4096;
+pub const FUNCTION: u64 = 16384;
 
 /// Bytes of a program around a site.
 pub struct Window {
@@ -58,11 +58,9 @@ impl Window {
     /// Where instructions begin, if one begins at `start` and they lead to the site.
     pub fn starts(&self, start: u64, site: u64) -> Option<Vec<u64>> {
         let mut starts = Vec::new();
-        starts.try_reserve_exact(self.bytes.len()).ok()?;
-        let (code, mut at) = (self.code(), start);
-        while let Some(instruction) = code.instruction(at) {
+        for at in self.code().starts(start) {
+            starts.try_reserve(1).ok()?;
             starts.push(at);
-            at = instruction.next_ip();
         }
         starts.binary_search(&site).is_ok().then_some(starts)
     }

@@ -1,0 +1,80 @@
+//! What the X-Kernel would do about a site of the program, if it ran and nothing of it was changed yet.
+//!
+//! The X-Kernel's own way is `x-kernel/src/pv/abom/plan.rs`: from the unwind table to the function, from there to gaps of
+//! the page. Only the registers of a system call are not there to be looked at.
+
+use abom::{Code, Facts, How, Inside, Plan, RedZone, Refusal, Table, Ways, gaps, hop, plan, unwind};
+use object::elf::PT_LOAD;
+use object::read::elf::{FileHeader, ProgramHeader};
+
+use crate::elf::{Elf, LE};
+use crate::program::Program;
+
+const WAYS: Ways = Ways { table: Table::X_CONTAINER, stubs: None };
+const PAGE: u64 = 4096;
+/// The X-Kernel's windows: ahead of a site whose function is not known, behind a site, of a function.
+const BEFORE: u64 = 64;
+const AFTER: u64 = 320;
+const FUNCTION: u64 = 16384;
+
+/// How the site would be changed.
+///
+/// # Errors
+/// Why it would stay.
+pub fn how(program: &Program<'_>, site: u64) -> Result<How, Refusal> {
+    let function = function(&program.elf, site);
+    let start = function.map(|(start, _)| start).filter(|s| site.saturating_sub(*s) <= FUNCTION);
+    let low = start.unwrap_or(site.saturating_sub(BEFORE));
+    let code = window(program, low, site.saturating_add(AFTER)).ok_or(Refusal::NoSyscall)?;
+    let starts = start.and_then(|start| starts(&code, start, site));
+    let facts = Facts { starts: starts.as_deref(), inside: Inside::Caught, red_zone: RedZone::Unknown, taken: &[], seen: None };
+    let in_page = |at: u64, len: usize| at / PAGE == site / PAGE && at.saturating_add(len as u64).saturating_sub(1) / PAGE == site / PAGE;
+    match plan(&code, site, &WAYS, &facts) {
+        Ok(Plan::Call(patch)) if in_page(patch.address(), patch.old().len()) => Ok(patch.how()),
+        Err(refusal) if refusal.is_final() => Err(refusal),
+        other => function.map_or_else(|| Err(other.err().unwrap_or(Refusal::NoRoom)), |own| beside(program, site, own)),
+    }
+}
+
+/// By gaps of the site's page.
+fn beside(program: &Program<'_>, site: u64, own: (u64, Option<u64>)) -> Result<How, Refusal> {
+    let page = site & !(PAGE - 1);
+    let first = function(&program.elf, page).map_or(own.0, |(start, _)| start);
+    if page.saturating_sub(first) > FUNCTION {
+        return Err(Refusal::NoRoom);
+    }
+    let code = window(program, first, page.saturating_add(PAGE)).ok_or(Refusal::NoRoom)?;
+    let starts = starts(&code, first, site).or_else(|| starts(&code, own.0, site)).ok_or(Refusal::NoRoom)?;
+    let mut gaps = gaps::around(&code, &starts, own, |at| Ok::<_, Refusal>(function(&program.elf, at)))?;
+    gaps.retain(|g| g.start / PAGE == site / PAGE && g.end.saturating_sub(1) / PAGE == site / PAGE);
+    let facts = Facts { starts: Some(&starts), inside: Inside::Caught, red_zone: RedZone::Unknown, taken: &[], seen: None };
+    hop::hop(&code, site, &WAYS, &facts, &gaps).map(|hop| hop.site.how())
+}
+
+/// Where instructions begin, if one does at `start` and they lead to the site.
+fn starts(code: &Code<'_>, start: u64, site: u64) -> Option<Vec<u64>> {
+    let starts: Vec<u64> = code.starts(start).collect();
+    starts.binary_search(&site).is_ok().then_some(starts)
+}
+
+/// The program's bytes from `low` to `high`, as many as are code.
+fn window<'a>(program: &Program<'a>, low: u64, high: u64) -> Option<Code<'a>> {
+    let area = program.elf.code.iter().find(|a| a.has(high.min(a.end()).saturating_sub(1)) && a.has(low.max(a.address)))?;
+    let (low, high) = (low.max(area.address), high.min(area.end()));
+    Some(Code::new(Code::new(area.bytes, area.address).bytes(low, usize::try_from(high.checked_sub(low)?).ok()?)?, low))
+}
+
+/// The function that an address is in, by the file's unwind table.
+fn function(elf: &Elf<'_>, address: u64) -> Option<(u64, Option<u64>)> {
+    let loads = elf.header.program_headers(LE, elf.data).ok()?.iter().filter(|s| s.p_type(LE) == PT_LOAD);
+    let loads: Vec<_> = loads.map(|s| (s.p_vaddr(LE), s.p_offset(LE), s.p_filesz(LE))).collect();
+    let module = loads.first()?.0 & !(PAGE - 1);
+    let mut read = |at: u64, buf: &mut [u8]| {
+        let from = loads.iter().find_map(|&(address, offset, size)| {
+            let inside = at.checked_sub(address).filter(|&inside| inside < size)?;
+            elf.data.get(usize::try_from(offset.checked_add(inside)?).ok()?..)?.get(..buf.len())
+        });
+        from.map(|from| buf.copy_from_slice(from)).is_some()
+    };
+    unwind::function(&mut read, module, address)
+}

@@ -1,0 +1,164 @@
+//! Gaps of the code: what fills up behind a return or a jump for the sake of alignment, and is never executed.
+
+use core::ops::Range;
+
+use arrayvec::ArrayVec;
+use iced_x86::{Instruction, Mnemonic, OpKind};
+
+use crate::code::{Code, Reader};
+use crate::effect::falls_through;
+
+/// The most gaps that are kept.
+pub const MOST: usize = 128;
+/// The fewest bytes of one that is: a `jmp rel32` has so many.
+pub const FEWEST: u64 = 5;
+
+/// Gaps that are known.
+pub type Gaps = ArrayVec<Range<u64>, MOST>;
+
+/// The gaps of code whose instructions begin at `starts`, all of them in order: of padding behind an instruction that goes
+/// nowhere else, where no jump of them leads to.
+#[must_use]
+pub fn find(code: &Code<'_>, starts: &[u64]) -> Gaps {
+    let mut gaps = Gaps::new();
+    let mut add = |gap: Option<Range<u64>>| {
+        if let Some(gap) = gap.filter(|g| g.end.saturating_sub(g.start) >= FEWEST) {
+            // The first ones are as good as any.
+            let _ = gaps.try_push(gap);
+        }
+    };
+    let (mut reader, mut i) = (Reader::new(*code), Instruction::default());
+    let (mut ended, mut gap) = (false, None::<Range<u64>>);
+    for &at in starts {
+        if !reader.read(at, &mut i) {
+            break;
+        }
+        let fills = matches!(i.mnemonic(), Mnemonic::Nop | Mnemonic::Int3);
+        match &mut gap {
+            Some(range) if fills && range.end == at => range.end = i.next_ip(),
+            None if fills && ended => gap = Some(at..i.next_ip()),
+            _ => {
+                add(gap.take());
+                ended = !falls_through(&i);
+            }
+        }
+    }
+    add(gap);
+    for &at in starts {
+        if gaps.is_empty() || !reader.read(at, &mut i) {
+            break;
+        }
+        if i.op0_kind() == OpKind::NearBranch64 {
+            gaps.retain(|g| !g.contains(&i.near_branch64()));
+        }
+    }
+    gaps
+}
+
+/// A function: where it begins, and where the next one does, if there is one.
+pub type Extent = (u64, Option<u64>);
+
+/// The gaps that a site of the function `own` may use: of that function, of others that are there as a whole, and ahead of
+/// a function. `starts` is where instructions begin, of all the code; `function` tells the one that an address is in.
+///
+/// # Errors
+/// Those of `function`.
+pub fn around<E>(
+    code: &Code<'_>,
+    starts: &[u64],
+    own: Extent,
+    mut function: impl FnMut(u64) -> Result<Option<Extent>, E>,
+) -> Result<Gaps, E> {
+    let mut gaps = Gaps::new();
+    for gap in find(code, starts) {
+        let inside = |(start, next): Extent| start <= gap.start && next.is_none_or(|next| gap.end <= next);
+        let whole = |(start, next): Extent| starts.binary_search(&start).is_ok() && next.is_some_and(|next| next <= code.end());
+        let end = if inside(own) {
+            gap.end
+        } else {
+            match function(gap.end)? {
+                // By libgcc's convention the table has the return address of a signal handler one byte too early.
+                Some((start, _)) if start == gap.end || start.checked_add(1) == Some(gap.end) => start,
+                Some(other) if inside(other) && whole(other) => gap.end,
+                _ => continue,
+            }
+        };
+        if end.saturating_sub(gap.start) >= FEWEST {
+            gaps.push(gap.start..end);
+        }
+    }
+    Ok(gaps)
+}
+
+/// What is left of the gaps when others have `taken` some of it: the end of each, from the smallest to the largest.
+#[must_use]
+pub fn left(gaps: &Gaps, taken: &[Range<u64>]) -> Gaps {
+    let mut all = Gaps::new();
+    for gap in gaps {
+        let overlaps = |t: &&Range<u64>| t.start < gap.end && gap.start < t.end;
+        let start = taken.iter().filter(overlaps).map(|t| t.end).fold(gap.start, u64::max);
+        if gap.end.saturating_sub(start) >= FEWEST {
+            all.push(start..gap.end);
+        }
+    }
+    all.sort_unstable_by_key(|g| (room(g), g.start));
+    all
+}
+
+/// How many bytes a gap has.
+#[must_use]
+pub fn room(gap: &Range<u64>) -> usize {
+    usize::try_from(gap.end.saturating_sub(gap.start)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trial::{AT, READ, starts};
+
+    #[test]
+    fn gaps_of_read() {
+        let code = Code::new(&READ, AT);
+        let gaps = find(&code, &starts(&code));
+        assert_eq!(gaps.as_slice(), [AT + 0x16..AT + 0x20, AT + 0x6b..AT + 0x70]);
+    }
+
+    #[test]
+    fn a_target_is_no_gap() {
+        // jmp +0 (to the padding); nop of ten bytes; ret.
+        let bytes = [0xeb, 0x00, 0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0, 0xc3];
+        let code = Code::new(&bytes, AT);
+        let gaps = find(&code, &starts(&code));
+        assert!(gaps.is_empty());
+    }
+
+    #[test]
+    fn of_other_functions() {
+        // ret, six bytes, ret at 7, seven bytes, ret at 15.
+        let bytes = [0xc3, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xc3, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xc3];
+        let code = Code::new(&bytes, AT);
+        let starts = starts(&code);
+        let around = |own, begins: &[u64]| {
+            let next = |at: u64| begins.iter().copied().filter(|&b| b > at).min();
+            let function = |at: u64| Ok::<_, ()>(begins.iter().copied().filter(|&b| b <= at).max().map(|b| (b, next(at))));
+            around(&code, &starts, own, function).expect("no error")
+        };
+        let both = [AT + 1..AT + 7, AT + 8..AT + 15];
+        assert_eq!(around((AT, Some(AT + 8)), &[]).as_slice(), &both[..1]);
+        assert_eq!(around((AT + 7, Some(AT + 15)), &[AT, AT + 7]).as_slice(), both);
+        assert_eq!(around((AT, None), &[]).as_slice(), both);
+        // A function that begins a byte early; one that begins in the gap.
+        assert_eq!(around((AT, Some(AT + 8)), &[AT, AT + 14]).as_slice(), [AT + 1..AT + 7, AT + 8..AT + 14]);
+        assert_eq!(around((AT, Some(AT + 8)), &[AT, AT + 12]).as_slice(), &both[..1]);
+        // Another function, as a whole or not.
+        assert_eq!(around((AT, Some(AT + 7)), &[AT, AT + 7, AT + 16]).as_slice(), both);
+        assert_eq!(around((AT, Some(AT + 7)), &[AT, AT + 7]).as_slice(), &both[..1]);
+    }
+
+    #[test]
+    fn what_others_leave() {
+        let gaps = Gaps::from_iter([100..115, 200..209, 300..320]);
+        assert_eq!(left(&gaps, &[]).as_slice(), [200..209, 100..115, 300..320]);
+        assert_eq!(left(&gaps, &[90..105, 200..205, 300..302, 305..310]).as_slice(), [105..115, 310..320]);
+    }
+}
