@@ -24,7 +24,18 @@ impl Summary {
     /// Whether every form and the more important refusals have occurred.
     pub fn is_broad(&self) -> bool {
         let any = |what: &str| self.0.iter().any(|(name, &n)| name.contains(what) && n >= 20);
-        let forms = ["mov-eax call", "mov-rax call", "stub-jump", "stub-call", "stub-skip", "xor-eax", "stack-load", "register", "earlier", "hop-jump"];
+        let forms = [
+            "mov-eax call",
+            "mov-rax call",
+            "stub-jump",
+            "stub-call",
+            "stub-skip",
+            "xor-eax",
+            "stack-load",
+            "register",
+            "earlier",
+            "hop-jump",
+        ];
         let hops: u64 = self.0.iter().filter(|(name, _)| name.ends_with(" hop")).map(|(_, n)| n).sum();
         hops >= 20 && forms.iter().all(|f| any(f)) && ["called", "caught", "flags-live", "red-zone-live", "entered"].iter().all(|f| any(f))
     }

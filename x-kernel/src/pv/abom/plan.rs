@@ -1,7 +1,8 @@
 //! From a site that is wanted to what is to be written for it.
 //!
 //! A call at the site comes first. Where there can be none, gaps of the code take a call or a way to the jump entry: gaps of
-//! functions that are known as a whole, or ahead of one, as the program's unwind table has them.
+//! functions that are known as a whole, or ahead of one, as the program's unwind table has them; without that table, those
+//! behind the site.
 
 use core::ops::Range;
 
@@ -45,31 +46,41 @@ pub fn writes(domain: &Domain, frame: Mfn, site: u64, module: u64, seen: Seen) -
     let start = function.map(|(start, _)| start);
     let mut window = Window::read(site, start).ok_or(Errno::EINVAL)?;
     let taken = forget(domain, frame, site, &mut window)?;
+    window.follow(site.wrapping_add(2));
     let starts = start.and_then(|start| window.starts(start, site));
     let facts = Facts { starts: starts.as_deref(), ..Facts::trapped(seen, &taken) };
     match plan(&window.code(), site, &WAYS, &facts) {
         Ok(Plan::Call(patch)) if is_in_page(&patch, site) => Ok(Ok(Writes::from_iter([patch]))),
         Err(refusal) if refusal.is_final() => Ok(Err(refusal)),
-        other => match function {
-            Some(own) => beside(domain, frame, site, module, own, seen),
-            None => Ok(Err(other.err().unwrap_or(Refusal::NoRoom))),
-        },
+        _ => beside(domain, frame, site, module, function, seen),
     }
 }
 
-/// The same by gaps, for a site in the function `own`.
-fn beside(domain: &Domain, frame: Mfn, site: u64, module: u64, own: Extent, seen: Seen) -> Result<Result<Writes, Refusal>, Trouble> {
-    const NONE: Result<Result<Writes, Refusal>, Trouble> = Ok(Err(Refusal::NoRoom));
+/// The same by gaps of the site's page; it is in the function `own`, if that is known.
+fn beside(
+    domain: &Domain,
+    frame: Mfn,
+    site: u64,
+    module: u64,
+    own: Option<Extent>,
+    seen: Seen,
+) -> Result<Result<Writes, Refusal>, Trouble> {
     let page = site & !(PAGE - 1);
-    let first = function(module, page)?.map_or(own.0, |(start, _)| start);
-    let Some(mut window) = Window::read_page(site, first) else { return NONE };
+    let first = function(module, page)?.or(own).map_or(page, |(start, _)| start);
+    let Some(mut window) = Window::read_page(site, first) else { return Ok(Err(Refusal::NoRoom)) };
     let taken = forget(domain, frame, site, &mut window)?;
-    // What is between functions may be no code.
-    let Some(starts) = window.starts(first, site).or_else(|| window.starts(own.0, site)) else { return NONE };
+    let behind = site.wrapping_add(2);
+    window.follow(behind);
+    // What is between functions may be no code: then from the site's own on.
+    let known = own.and_then(|own| Some((own, window.starts(first, site).or_else(|| window.starts(own.0, site))?)));
     let code = window.code();
-    let mut gaps = gaps::around(&code, &starts, own, |at| function(module, at))?;
+    let mut gaps = match &known {
+        Some((own, starts)) => gaps::around(&code, starts, *own, |at| function(module, at))?,
+        None => gaps::behind(&code, behind),
+    };
     gaps.retain(|g| g.start ^ page < PAGE && g.end.wrapping_sub(1) ^ page < PAGE);
-    let facts = Facts { starts: Some(&starts), ..Facts::trapped(seen, &taken) };
+    let starts = known.as_ref().map(|(_, starts)| starts.as_slice());
+    let facts = Facts { starts, ..Facts::trapped(seen, &taken) };
     Ok(hop(&code, site, &WAYS, &facts, &gaps).and_then(|hop| {
         let writes: Writes = hop.gaps.into_iter().chain([hop.site]).collect();
         if writes.iter().all(|patch| is_in_page(patch, site)) { Ok(writes) } else { Err(Refusal::NoRoom) }
