@@ -1,7 +1,9 @@
-//! What the X-Kernel would do about a site of the program, if it ran and nothing of it was changed yet.
+//! What the X-Kernel would do about the sites of a program, if it ran and came to one after the other.
 //!
 //! The X-Kernel's own way is `x-kernel/src/pv/abom/plan.rs`: from the unwind table to the function, from there to gaps of
 //! the page. Only the registers of a system call are not there to be looked at.
+
+use std::ops::Range;
 
 use abom::after::{Ask, scan};
 use abom::gaps::Extent;
@@ -20,28 +22,34 @@ const AFTER: u64 = 320;
 const FUNCTION: u64 = 16384;
 const ELSEWHERE: u64 = 64;
 
-/// How the site would be changed.
+/// What patches have taken.
+type Taken = Vec<Range<u64>>;
+
+/// How the site would be changed, if others have `taken` what they need; what it needs is added.
 ///
 /// # Errors
 /// Why it would stay.
-pub fn how(program: &Program<'_>, site: u64) -> Result<How, Refusal> {
+pub fn how(program: &Program<'_>, site: u64, taken: &mut Taken) -> Result<How, Refusal> {
     let function = function(&program.elf, site);
     let start = function.map(|(start, _)| start).filter(|s| site.saturating_sub(*s) <= FUNCTION);
     let low = start.unwrap_or(site.saturating_sub(BEFORE));
     let code = window(program, site, low, site.saturating_add(AFTER)).ok_or(Refusal::NoSyscall)?;
     let code = follow(program, code, site);
     let starts = start.and_then(|start| starts(&code, start, site));
-    let facts = Facts { starts: starts.as_deref(), inside: Inside::Caught, red_zone: RedZone::Unknown, taken: &[], seen: None };
+    let facts = Facts { starts: starts.as_deref(), inside: Inside::Caught, red_zone: RedZone::Unknown, taken, seen: None };
     let in_page = |at: u64, len: usize| at / PAGE == site / PAGE && at.saturating_add(len as u64).saturating_sub(1) / PAGE == site / PAGE;
     match plan(&code, site, &WAYS, &facts) {
-        Ok(Plan::Call(patch)) if in_page(patch.address(), patch.old().len()) => Ok(patch.how()),
+        Ok(Plan::Call(patch)) if in_page(patch.address(), patch.old().len()) => {
+            taken.push(patch.region().clone());
+            Ok(patch.how())
+        }
         Err(refusal) if refusal.is_final() => Err(refusal),
-        _ => beside(program, site, function),
+        _ => beside(program, site, function, taken),
     }
 }
 
 /// By gaps of the site's page.
-fn beside(program: &Program<'_>, site: u64, own: Option<Extent>) -> Result<How, Refusal> {
+fn beside(program: &Program<'_>, site: u64, own: Option<Extent>, taken: &mut Taken) -> Result<How, Refusal> {
     let page = site & !(PAGE - 1);
     let first = function(&program.elf, page).or(own).map_or(page, |(start, _)| start);
     let low = if page.saturating_sub(first) > FUNCTION { page } else { first.min(page) };
@@ -54,8 +62,10 @@ fn beside(program: &Program<'_>, site: u64, own: Option<Extent>) -> Result<How, 
     };
     gaps.retain(|g| g.start / PAGE == site / PAGE && g.end.saturating_sub(1) / PAGE == site / PAGE);
     let starts = known.as_ref().map(|(_, starts)| starts.as_slice());
-    let facts = Facts { starts, inside: Inside::Caught, red_zone: RedZone::Unknown, taken: &[], seen: None };
-    hop::hop(&code, site, &WAYS, &facts, &gaps).map(|hop| hop.site.how())
+    let facts = Facts { starts, inside: Inside::Caught, red_zone: RedZone::Unknown, taken, seen: None };
+    let hop = hop::hop(&code, site, &WAYS, &facts, &gaps)?;
+    taken.extend(hop.gaps.iter().chain([&hop.site]).map(|patch| patch.region().clone()));
+    Ok(hop.site.how())
 }
 
 /// Where instructions begin, if one does at `start` and they lead to the site.
