@@ -10,12 +10,12 @@ use abom::gaps::{self, Extent};
 use abom::hop::{MOST_GAPS, hop};
 use abom::{Facts, Patch, Plan, Refusal, Seen, plan, unwind};
 use arrayvec::ArrayVec;
-use pv_core::frame::Mfn;
 use xen_abi::errno::Errno;
 
-use super::window::{FUNCTION, Window};
-use super::{NEAR, PAGE, WAYS, moved, near};
+use super::window::Window;
+use super::{NEAR, PAGE, PRESENT, USER, WAYS, mapped, moved, near};
 use crate::domain::Domain;
+use crate::domain::vcpu::VcpuState;
 use crate::mm::guest_access;
 
 /// What is written, in this order.
@@ -37,38 +37,49 @@ impl From<Errno> for Trouble {
     }
 }
 
+/// A site, and whose it is.
+pub struct Place<'a> {
+    pub domain: &'a Domain,
+    pub state: &'a VcpuState,
+    pub site: u64,
+    /// Where its module begins, or 0.
+    pub module: u64,
+    pub seen: Seen,
+}
+
+impl Place<'_> {
+    const fn page(&self) -> u64 {
+        self.site & !(PAGE - 1)
+    }
+}
+
 /// Plans for the site, from its bytes as they are now.
 ///
 /// # Errors
 /// [`Trouble`]: what is missing; `-EINVAL` if the bytes cannot be read, `-ENOSPC` for too many patches around.
-pub fn writes(domain: &Domain, frame: Mfn, site: u64, module: u64, seen: Seen) -> Result<Result<Writes, Refusal>, Trouble> {
+pub fn writes(place: &Place<'_>) -> Result<Result<Writes, Refusal>, Trouble> {
+    let &Place { site, module, seen, .. } = place;
     let function = function(module, site)?;
     let start = function.map(|(start, _)| start);
     let mut window = Window::read(site, start).ok_or(Errno::EINVAL)?;
-    let taken = forget(domain, frame, site, &mut window)?;
+    let taken = forget(place, &mut window)?;
     window.follow(site.wrapping_add(2));
     let starts = start.and_then(|start| window.starts(start, site));
     let facts = Facts { starts: starts.as_deref(), ..Facts::trapped(seen, &taken) };
     match plan(&window.code(), site, &WAYS, &facts) {
         Ok(Plan::Call(patch)) if is_in_page(&patch, site) => Ok(Ok(Writes::from_iter([patch]))),
         Err(refusal) if refusal.is_final() => Ok(Err(refusal)),
-        _ => beside(domain, frame, site, module, function, seen),
+        _ => beside(place, function),
     }
 }
 
 /// The same by gaps of the site's page; it is in the function `own`, if that is known.
-fn beside(
-    domain: &Domain,
-    frame: Mfn,
-    site: u64,
-    module: u64,
-    own: Option<Extent>,
-    seen: Seen,
-) -> Result<Result<Writes, Refusal>, Trouble> {
-    let page = site & !(PAGE - 1);
+fn beside(place: &Place<'_>, own: Option<Extent>) -> Result<Result<Writes, Refusal>, Trouble> {
+    let &Place { site, module, seen, .. } = place;
+    let page = place.page();
     let first = function(module, page)?.or(own).map_or(page, |(start, _)| start);
     let Some(mut window) = Window::read_page(site, first) else { return Ok(Err(Refusal::NoRoom)) };
-    let taken = forget(domain, frame, site, &mut window)?;
+    let taken = forget(place, &mut window)?;
     let behind = site.wrapping_add(2);
     window.follow(behind);
     // What is between functions may be no code: then from the site's own on.
@@ -87,12 +98,15 @@ fn beside(
     }))
 }
 
-/// Takes the patches around the site out of the window's bytes. Returns what they have taken.
-fn forget(domain: &Domain, frame: Mfn, site: u64, window: &mut Window) -> Result<Taken, Errno> {
+/// Takes patches out of the window's bytes. Returns what those of the site's page have taken.
+fn forget(place: &Place<'_>, window: &mut Window) -> Result<Taken, Errno> {
     let mut taken = Taken::new();
-    for written in near(domain, frame, site, FUNCTION)? {
-        if let Some(region) = window.forget(&written.patch, moved(&written.patch, site)) {
-            taken.try_push(region).map_err(|_| Errno::ENOSPC)?;
+    for page in window.pages() {
+        let Some(frame) = mapped(place.state, page, PRESENT | USER, 0) else { continue };
+        for written in near(place.domain, frame, page, PAGE)? {
+            if let Some(region) = window.forget(&written.patch, moved(&written.patch, page)).filter(|_| page == place.page()) {
+                taken.try_push(region).map_err(|_| Errno::ENOSPC)?;
+            }
         }
     }
     Ok(taken)

@@ -14,7 +14,7 @@ const BEFORE: u64 = 64;
 /// See [`BEFORE`].
 const AFTER: u64 = 320;
 /// The most of a function that is read to find where its instructions begin.
-pub const FUNCTION: u64 = 16384;
+const FUNCTION: u64 = 16384;
 
 /// Bytes that are looked at where a jump leads out of the others.
 const ELSEWHERE: usize = 64;
@@ -72,6 +72,12 @@ impl Window {
             starts.push(at);
         }
         starts.binary_search(&site).is_ok().then_some(starts)
+    }
+
+    /// The pages that the bytes are in.
+    pub fn pages(&self) -> impl Iterator<Item = u64> + use<> {
+        let end = self.start.saturating_add(self.bytes.len() as u64);
+        core::iter::successors(Some(self.start & !(PAGE - 1)), |page| page.checked_add(PAGE)).take_while(move |page| *page < end)
     }
 
     /// Takes `patch`, which is `delta` further on than when it was written, out of the bytes. Returns its place.
