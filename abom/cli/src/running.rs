@@ -30,6 +30,8 @@ type Taken = Vec<Range<u64>>;
 /// # Errors
 /// Why it would stay.
 pub fn how(program: &Program<'_>, site: u64, taken: &mut Taken) -> Result<How, Refusal> {
+    // Patches are planned in pages by themselves.
+    taken.retain(|t| t.end > site & !(PAGE - 1));
     let function = function(&program.elf, site);
     let start = function.map(|(start, _)| start).filter(|s| site.saturating_sub(*s) <= FUNCTION);
     let low = start.unwrap_or(site.saturating_sub(BEFORE));
