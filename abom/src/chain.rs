@@ -272,7 +272,7 @@ mod tests {
         let code = Code::new(&bytes, AT);
         let starts = starts(&code);
         let second = AT + LEAF.len() as u64 + 12;
-        let taken = [second..second + 8];
+        let taken = [core::ops::Range { start: second, end: second + 8 }];
         let hop = hop(&code, SITE, &WAYS, &facts(&starts, &taken), &find(&code, &starts)).expect("a plan");
         assert_eq!(hop.gaps[1].address(), second + 8);
         assert_eq!(walk(&written(bytes.clone(), &hop), SITE, SITE + 2), [M::Jmp, M::Lea, M::Jmp, M::Jmp]);

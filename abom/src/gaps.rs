@@ -13,6 +13,9 @@ pub const MOST: usize = 128;
 /// The fewest bytes of one that is: a `jmp rel32` has so many.
 pub const FEWEST: u64 = 5;
 
+/// What functions, and what is jumped to often, begin at a multiple of.
+const ALIGNED: u64 = 16;
+
 /// Gaps that are known.
 pub type Gaps = ArrayVec<Range<u64>, MOST>;
 
@@ -20,6 +23,21 @@ pub type Gaps = ArrayVec<Range<u64>, MOST>;
 /// nowhere else, where no jump of them leads to.
 #[must_use]
 pub fn find(code: &Code<'_>, starts: &[u64]) -> Gaps {
+    let mut gaps = padding(code, starts.iter().copied());
+    let (mut reader, mut i) = (Reader::new(*code), Instruction::default());
+    for &at in starts {
+        if gaps.is_empty() || !reader.read(at, &mut i) {
+            break;
+        }
+        if i.op0_kind() == OpKind::NearBranch64 {
+            gaps.retain(|g| !g.contains(&i.near_branch64()));
+        }
+    }
+    gaps
+}
+
+/// Padding behind an instruction that goes nowhere else.
+fn padding(code: &Code<'_>, starts: impl Iterator<Item = u64>) -> Gaps {
     let mut gaps = Gaps::new();
     let mut add = |gap: Option<Range<u64>>| {
         if let Some(gap) = gap.filter(|g| g.end.saturating_sub(g.start) >= FEWEST) {
@@ -29,7 +47,7 @@ pub fn find(code: &Code<'_>, starts: &[u64]) -> Gaps {
     };
     let (mut reader, mut i) = (Reader::new(*code), Instruction::default());
     let (mut ended, mut gap) = (false, None::<Range<u64>>);
-    for &at in starts {
+    for at in starts {
         if !reader.read(at, &mut i) {
             break;
         }
@@ -44,14 +62,6 @@ pub fn find(code: &Code<'_>, starts: &[u64]) -> Gaps {
         }
     }
     add(gap);
-    for &at in starts {
-        if gaps.is_empty() || !reader.read(at, &mut i) {
-            break;
-        }
-        if i.op0_kind() == OpKind::NearBranch64 {
-            gaps.retain(|g| !g.contains(&i.near_branch64()));
-        }
-    }
     gaps
 }
 
@@ -90,6 +100,39 @@ pub fn around<E>(
     Ok(gaps)
 }
 
+/// The gaps behind `from`, an address behind a site, where nothing is known of the code but bytes.
+///
+/// Read forward from there, where instructions begin is certain. Nobody comes to padding that fills up to a multiple of
+/// sixteen, as assemblers do it, if nothing in all of the bytes could be a jump to it; nor to one that is `int3` only.
+#[must_use]
+pub fn behind(code: &Code<'_>, from: u64) -> Gaps {
+    let mut gaps = padding(code, code.starts(from));
+    let is_int3 = |gap: &Range<u64>| code.bytes(gap.start, room(gap)).is_some_and(|bytes| bytes.iter().all(|&b| b == 0xcc));
+    // One of five bytes or more comes first.
+    let is_nop = |gap: &Range<u64>| code.instruction(gap.start).is_some_and(|i| i.len() as u64 >= FEWEST);
+    gaps.retain(|gap| is_int3(gap) || gap.end.is_multiple_of(ALIGNED) && is_nop(gap));
+    for at in code.start()..code.end() {
+        if gaps.is_empty() {
+            break;
+        }
+        if let Some(target) = code.from(at).and_then(|bytes| could_jump(bytes, at)) {
+            gaps.retain(|gap| is_int3(gap) || !code.starts(gap.start).take_while(|&at| at < gap.end).any(|at| at == target));
+        }
+    }
+    gaps
+}
+
+/// Where these bytes at `at` would jump to, if they were a jump or a call.
+fn could_jump(bytes: &[u8], at: u64) -> Option<u64> {
+    let (length, distance) = match *bytes {
+        [0x70..=0x7f | 0xe0..=0xe3 | 0xeb, a, ..] => (2, i64::from(a.cast_signed())),
+        [0xe8 | 0xe9, a, b, c, d, ..] => (5, i64::from(i32::from_le_bytes([a, b, c, d]))),
+        [0x0f, 0x80..=0x8f, a, b, c, d, ..] => (6, i64::from(i32::from_le_bytes([a, b, c, d]))),
+        _ => return None,
+    };
+    Some(at.wrapping_add(length).wrapping_add_signed(distance))
+}
+
 /// What is left of the gaps when others have `taken` some of it: the end of each, from the smallest to the largest.
 #[must_use]
 pub fn left(gaps: &Gaps, taken: &[Range<u64>]) -> Gaps {
@@ -113,6 +156,9 @@ pub fn room(gap: &Range<u64>) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::vec;
+    use std::vec::Vec;
+
     use super::*;
     use crate::trial::{AT, READ, starts};
 
@@ -153,6 +199,28 @@ mod tests {
         // Another function, as a whole or not.
         assert_eq!(around((AT, Some(AT + 7)), &[AT, AT + 7, AT + 16]).as_slice(), both);
         assert_eq!(around((AT, Some(AT + 7)), &[AT, AT + 7]).as_slice(), &both[..1]);
+    }
+
+    #[test]
+    fn behind_a_site_of_which_nothing_is_known() {
+        // ret at 1; nine bytes to 11, and five; ret at 16; int3 from 17 on.
+        let mut bytes = vec![0x90, 0xc3, 0x66, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0, 0x0f, 0x1f, 0x44, 0, 0, 0xc3];
+        bytes.extend([0xcc; 6]);
+        bytes.push(0xc3);
+        let of = |bytes: &[u8]| behind(&Code::new(bytes, AT), AT);
+        let (nops, stops) = (AT + 2..AT + 16, AT + 17..AT + 23);
+        assert_eq!(of(&bytes).as_slice(), [nops.clone(), stops.clone()]);
+        // Something that could be a jump: to its beginning, to its second instruction, into the middle of one.
+        for (to, remains) in [(2, false), (11, false), (5, true)] {
+            let mut bytes = [&bytes, &[0x31, 0x74, 0][..]].concat();
+            let end = bytes.len();
+            bytes[end - 1] = (to as u8).wrapping_sub(end as u8);
+            assert_eq!(of(&bytes).contains(&nops), remains, "{to}");
+            assert!(of(&bytes).contains(&stops));
+        }
+        // Not up to a multiple of sixteen.
+        bytes.remove(0);
+        assert_eq!(of(&bytes).into_iter().collect::<Vec<_>>(), vec![AT + 16..AT + 22]);
     }
 
     #[test]

@@ -1,8 +1,12 @@
-//! What the X-Kernel would do about a site of the program, if it ran and nothing of it was changed yet.
+//! What the X-Kernel would do about the sites of a program, if it ran and came to one after the other.
 //!
 //! The X-Kernel's own way is `x-kernel/src/pv/abom/plan.rs`: from the unwind table to the function, from there to gaps of
 //! the page. Only the registers of a system call are not there to be looked at.
 
+use std::ops::Range;
+
+use abom::after::{Ask, scan};
+use abom::gaps::Extent;
 use abom::{Code, Facts, How, Inside, Plan, RedZone, Refusal, Table, Ways, gaps, hop, plan, unwind};
 use object::elf::PT_LOAD;
 use object::read::elf::{FileHeader, ProgramHeader};
@@ -12,43 +16,58 @@ use crate::program::Program;
 
 const WAYS: Ways = Ways { table: Table::X_CONTAINER, stubs: None };
 const PAGE: u64 = 4096;
-/// The X-Kernel's windows: ahead of a site whose function is not known, behind a site, of a function.
+/// The X-Kernel's windows: ahead of a site whose function is not known, behind a site, of a function, where a jump leads.
 const BEFORE: u64 = 64;
 const AFTER: u64 = 320;
 const FUNCTION: u64 = 16384;
+const ELSEWHERE: u64 = 64;
 
-/// How the site would be changed.
+/// What patches have taken.
+type Taken = Vec<Range<u64>>;
+
+/// How the site would be changed, if others have `taken` what they need; what it needs is added.
 ///
 /// # Errors
 /// Why it would stay.
-pub fn how(program: &Program<'_>, site: u64) -> Result<How, Refusal> {
+pub fn how(program: &Program<'_>, site: u64, taken: &mut Taken) -> Result<How, Refusal> {
+    // Patches are planned in pages by themselves.
+    taken.retain(|t| t.end > site & !(PAGE - 1));
     let function = function(&program.elf, site);
     let start = function.map(|(start, _)| start).filter(|s| site.saturating_sub(*s) <= FUNCTION);
     let low = start.unwrap_or(site.saturating_sub(BEFORE));
-    let code = window(program, low, site.saturating_add(AFTER)).ok_or(Refusal::NoSyscall)?;
+    let code = window(program, site, low, site.saturating_add(AFTER)).ok_or(Refusal::NoSyscall)?;
+    let code = follow(program, code, site);
     let starts = start.and_then(|start| starts(&code, start, site));
-    let facts = Facts { starts: starts.as_deref(), inside: Inside::Caught, red_zone: RedZone::Unknown, taken: &[], seen: None };
+    let facts = Facts { starts: starts.as_deref(), inside: Inside::Caught, red_zone: RedZone::Unknown, taken, seen: None };
     let in_page = |at: u64, len: usize| at / PAGE == site / PAGE && at.saturating_add(len as u64).saturating_sub(1) / PAGE == site / PAGE;
     match plan(&code, site, &WAYS, &facts) {
-        Ok(Plan::Call(patch)) if in_page(patch.address(), patch.old().len()) => Ok(patch.how()),
+        Ok(Plan::Call(patch)) if in_page(patch.address(), patch.old().len()) => {
+            taken.push(patch.region().clone());
+            Ok(patch.how())
+        }
         Err(refusal) if refusal.is_final() => Err(refusal),
-        other => function.map_or_else(|| Err(other.err().unwrap_or(Refusal::NoRoom)), |own| beside(program, site, own)),
+        _ => beside(program, site, function, taken),
     }
 }
 
 /// By gaps of the site's page.
-fn beside(program: &Program<'_>, site: u64, own: (u64, Option<u64>)) -> Result<How, Refusal> {
+fn beside(program: &Program<'_>, site: u64, own: Option<Extent>, taken: &mut Taken) -> Result<How, Refusal> {
     let page = site & !(PAGE - 1);
-    let first = function(&program.elf, page).map_or(own.0, |(start, _)| start);
-    if page.saturating_sub(first) > FUNCTION {
-        return Err(Refusal::NoRoom);
-    }
-    let code = window(program, first, page.saturating_add(PAGE)).ok_or(Refusal::NoRoom)?;
-    let starts = starts(&code, first, site).or_else(|| starts(&code, own.0, site)).ok_or(Refusal::NoRoom)?;
-    let mut gaps = gaps::around(&code, &starts, own, |at| Ok::<_, Refusal>(function(&program.elf, at)))?;
+    let first = function(&program.elf, page).or(own).map_or(page, |(start, _)| start);
+    let low = if page.saturating_sub(first) > FUNCTION { page } else { first.min(page) };
+    let code = window(program, site, low, page.saturating_add(PAGE)).ok_or(Refusal::NoRoom)?;
+    let code = follow(program, code, site);
+    let known = own.and_then(|own| Some((own, starts(&code, first, site).or_else(|| starts(&code, own.0, site))?)));
+    let mut gaps = match &known {
+        Some((own, starts)) => gaps::around(&code, starts, *own, |at| Ok::<_, Refusal>(function(&program.elf, at)))?,
+        None => gaps::behind(&code, site.saturating_add(2)),
+    };
     gaps.retain(|g| g.start / PAGE == site / PAGE && g.end.saturating_sub(1) / PAGE == site / PAGE);
-    let facts = Facts { starts: Some(&starts), inside: Inside::Caught, red_zone: RedZone::Unknown, taken: &[], seen: None };
-    hop::hop(&code, site, &WAYS, &facts, &gaps).map(|hop| hop.site.how())
+    let starts = known.as_ref().map(|(_, starts)| starts.as_slice());
+    let facts = Facts { starts, inside: Inside::Caught, red_zone: RedZone::Unknown, taken, seen: None };
+    let hop = hop::hop(&code, site, &WAYS, &facts, &gaps)?;
+    taken.extend(hop.gaps.iter().chain([&hop.site]).map(|patch| patch.region().clone()));
+    Ok(hop.site.how())
 }
 
 /// Where instructions begin, if one does at `start` and they lead to the site.
@@ -57,15 +76,22 @@ fn starts(code: &Code<'_>, start: u64, site: u64) -> Option<Vec<u64>> {
     starts.binary_search(&site).is_ok().then_some(starts)
 }
 
-/// The program's bytes from `low` to `high`, as many as are code.
-fn window<'a>(program: &Program<'a>, low: u64, high: u64) -> Option<Code<'a>> {
-    let area = program.elf.code.iter().find(|a| a.has(high.min(a.end()).saturating_sub(1)) && a.has(low.max(a.address)))?;
+/// The same bytes, and those where the code behind the site leads, if it leads out of them.
+fn follow<'a>(program: &Program<'a>, code: Code<'a>, site: u64) -> Code<'a> {
+    let left = scan(&code, site.saturating_add(2), Ask::Flags).left;
+    let more = left.and_then(|at| window(program, at, at, at.saturating_add(ELSEWHERE))?.from(at).map(|bytes| code.and(bytes, at)));
+    more.unwrap_or(code)
+}
+
+/// The program's bytes around `at`, from `low` to `high`, as many as are code.
+fn window<'a>(program: &Program<'a>, at: u64, low: u64, high: u64) -> Option<Code<'a>> {
+    let area = program.elf.code.iter().find(|a| a.has(at))?;
     let (low, high) = (low.max(area.address), high.min(area.end()));
     Some(Code::new(Code::new(area.bytes, area.address).bytes(low, usize::try_from(high.checked_sub(low)?).ok()?)?, low))
 }
 
 /// The function that an address is in, by the file's unwind table.
-fn function(elf: &Elf<'_>, address: u64) -> Option<(u64, Option<u64>)> {
+fn function(elf: &Elf<'_>, address: u64) -> Option<Extent> {
     let loads = elf.header.program_headers(LE, elf.data).ok()?.iter().filter(|s| s.p_type(LE) == PT_LOAD);
     let loads: Vec<_> = loads.map(|s| (s.p_vaddr(LE), s.p_offset(LE), s.p_filesz(LE))).collect();
     let module = loads.first()?.0 & !(PAGE - 1);

@@ -60,12 +60,12 @@ pub fn file(name: &str, data: &[u8], view: View) -> Result<Report> {
 }
 
 fn report(file: &str, program: &Program<'_>, view: View) -> Report {
-    let mut list = Vec::new();
+    let (mut list, mut taken) = (Vec::new(), Vec::new());
     let (mut patterns, mut refusals) = (BTreeMap::new(), BTreeMap::new());
     for &address in &program.sites {
         let planned = match view {
             View::Whole => program.around(address).and_then(|(code, facts)| plan(&code, address, &WAYS, &facts)).map(|p| p.how()),
-            View::Running => running::how(program, address),
+            View::Running => running::how(program, address, &mut taken),
         };
         let mut site = Site { address, pattern: None, form: None, refusal: None };
         match planned {

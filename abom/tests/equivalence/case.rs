@@ -246,7 +246,11 @@ impl Case {
                 planned = plan(&Code::new(&cut, code.start()), site, &Ways { stubs: None, ..way.ways }, &facts);
             }
             if way.gaps == Some(true) || way.gaps == Some(false) && matches!(planned, Err(refusal) if !refusal.is_final()) {
-                let gaps = if fault == Fault::Padding { self.padding(&code) } else { gaps::find(&code, &self.program.starts) };
+                let gaps = match way.known {
+                    _ if fault == Fault::Padding => self.padding(&code),
+                    true => gaps::find(&code, &self.program.starts),
+                    false => gaps::behind(&code, site + 2),
+                };
                 match hop(&code, site, &way.ways, &facts, &gaps) {
                     Ok(hop) => {
                         write(&hop, fault, machine);

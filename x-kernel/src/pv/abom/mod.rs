@@ -194,7 +194,8 @@ fn refused(domain: &Domain, site: u64, bytes: [u8; 8], number: u64, refusal: Ref
 
 /// Whether the site can be patched, as its bytes are, or perhaps with more knowledge.
 fn look(regs: &GuestRegs, site: u64) -> Result<(), Refusal> {
-    let window = Window::read(site, None).ok_or(Refusal::NoSyscall)?;
+    let mut window = Window::read(site, None).ok_or(Refusal::NoSyscall)?;
+    window.follow(site.wrapping_add(2));
     match abom::plan(&window.code(), site, &WAYS, &Facts::trapped(seen(regs), &[])) {
         Err(refusal) if refusal.is_final() => Err(refusal),
         // More is known when the kernel asks for the patch: where functions begin, and gaps.

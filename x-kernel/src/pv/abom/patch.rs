@@ -7,7 +7,7 @@ use abom::{Patch, Refusal};
 use xen_abi::errno::Errno;
 use xen_abi::xmode::XmodePatch;
 
-use super::plan::{self, Trouble};
+use super::plan::{self, Place, Trouble};
 use super::{NX, PAGE, PRESENT, USER, WRITE, Written, mapped, refused};
 use crate::arch::x86_64::tlb;
 use crate::domain::Domain;
@@ -36,7 +36,8 @@ pub fn patch(cx: &mut HcCx<'_>, wish: &mut XmodePatch) -> Result<(), Errno> {
     if mapped(cx.state, alias, PRESENT | WRITE, 0) != Some(frame) {
         return Err(Errno::EINVAL);
     }
-    let planned = match plan::writes(cx.domain, frame, site, wish.module, seen) {
+    let place = Place { domain: cx.domain, state: cx.state, site, module: wish.module, seen };
+    let planned = match plan::writes(&place) {
         Ok(planned) => planned,
         Err(Trouble::Missing(address)) => {
             wish.missing = address;

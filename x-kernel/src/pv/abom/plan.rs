@@ -1,7 +1,8 @@
 //! From a site that is wanted to what is to be written for it.
 //!
 //! A call at the site comes first. Where there can be none, gaps of the code take a call or a way to the jump entry: gaps of
-//! functions that are known as a whole, or ahead of one, as the program's unwind table has them.
+//! functions that are known as a whole, or ahead of one, as the program's unwind table has them; without that table, those
+//! behind the site.
 
 use core::ops::Range;
 
@@ -9,12 +10,12 @@ use abom::gaps::{self, Extent};
 use abom::hop::{MOST_GAPS, hop};
 use abom::{Facts, Patch, Plan, Refusal, Seen, plan, unwind};
 use arrayvec::ArrayVec;
-use pv_core::frame::Mfn;
 use xen_abi::errno::Errno;
 
-use super::window::{FUNCTION, Window};
-use super::{NEAR, PAGE, WAYS, moved, near};
+use super::window::Window;
+use super::{NEAR, PAGE, PRESENT, USER, WAYS, mapped, moved, near};
 use crate::domain::Domain;
+use crate::domain::vcpu::VcpuState;
 use crate::mm::guest_access;
 
 /// What is written, in this order.
@@ -36,52 +37,76 @@ impl From<Errno> for Trouble {
     }
 }
 
+/// A site, and whose it is.
+pub struct Place<'a> {
+    pub domain: &'a Domain,
+    pub state: &'a VcpuState,
+    pub site: u64,
+    /// Where its module begins, or 0.
+    pub module: u64,
+    pub seen: Seen,
+}
+
+impl Place<'_> {
+    const fn page(&self) -> u64 {
+        self.site & !(PAGE - 1)
+    }
+}
+
 /// Plans for the site, from its bytes as they are now.
 ///
 /// # Errors
 /// [`Trouble`]: what is missing; `-EINVAL` if the bytes cannot be read, `-ENOSPC` for too many patches around.
-pub fn writes(domain: &Domain, frame: Mfn, site: u64, module: u64, seen: Seen) -> Result<Result<Writes, Refusal>, Trouble> {
+pub fn writes(place: &Place<'_>) -> Result<Result<Writes, Refusal>, Trouble> {
+    let &Place { site, module, seen, .. } = place;
     let function = function(module, site)?;
     let start = function.map(|(start, _)| start);
     let mut window = Window::read(site, start).ok_or(Errno::EINVAL)?;
-    let taken = forget(domain, frame, site, &mut window)?;
+    let taken = forget(place, &mut window)?;
+    window.follow(site.wrapping_add(2));
     let starts = start.and_then(|start| window.starts(start, site));
     let facts = Facts { starts: starts.as_deref(), ..Facts::trapped(seen, &taken) };
     match plan(&window.code(), site, &WAYS, &facts) {
         Ok(Plan::Call(patch)) if is_in_page(&patch, site) => Ok(Ok(Writes::from_iter([patch]))),
         Err(refusal) if refusal.is_final() => Ok(Err(refusal)),
-        other => match function {
-            Some(own) => beside(domain, frame, site, module, own, seen),
-            None => Ok(Err(other.err().unwrap_or(Refusal::NoRoom))),
-        },
+        _ => beside(place, function),
     }
 }
 
-/// The same by gaps, for a site in the function `own`.
-fn beside(domain: &Domain, frame: Mfn, site: u64, module: u64, own: Extent, seen: Seen) -> Result<Result<Writes, Refusal>, Trouble> {
-    const NONE: Result<Result<Writes, Refusal>, Trouble> = Ok(Err(Refusal::NoRoom));
-    let page = site & !(PAGE - 1);
-    let first = function(module, page)?.map_or(own.0, |(start, _)| start);
-    let Some(mut window) = Window::read_page(site, first) else { return NONE };
-    let taken = forget(domain, frame, site, &mut window)?;
-    // What is between functions may be no code.
-    let Some(starts) = window.starts(first, site).or_else(|| window.starts(own.0, site)) else { return NONE };
+/// The same by gaps of the site's page; it is in the function `own`, if that is known.
+fn beside(place: &Place<'_>, own: Option<Extent>) -> Result<Result<Writes, Refusal>, Trouble> {
+    let &Place { site, module, seen, .. } = place;
+    let page = place.page();
+    let first = function(module, page)?.or(own).map_or(page, |(start, _)| start);
+    let Some(mut window) = Window::read_page(site, first) else { return Ok(Err(Refusal::NoRoom)) };
+    let taken = forget(place, &mut window)?;
+    let behind = site.wrapping_add(2);
+    window.follow(behind);
+    // What is between functions may be no code: then from the site's own on.
+    let known = own.and_then(|own| Some((own, window.starts(first, site).or_else(|| window.starts(own.0, site))?)));
     let code = window.code();
-    let mut gaps = gaps::around(&code, &starts, own, |at| function(module, at))?;
+    let mut gaps = match &known {
+        Some((own, starts)) => gaps::around(&code, starts, *own, |at| function(module, at))?,
+        None => gaps::behind(&code, behind),
+    };
     gaps.retain(|g| g.start ^ page < PAGE && g.end.wrapping_sub(1) ^ page < PAGE);
-    let facts = Facts { starts: Some(&starts), ..Facts::trapped(seen, &taken) };
+    let starts = known.as_ref().map(|(_, starts)| starts.as_slice());
+    let facts = Facts { starts, ..Facts::trapped(seen, &taken) };
     Ok(hop(&code, site, &WAYS, &facts, &gaps).and_then(|hop| {
         let writes: Writes = hop.gaps.into_iter().chain([hop.site]).collect();
         if writes.iter().all(|patch| is_in_page(patch, site)) { Ok(writes) } else { Err(Refusal::NoRoom) }
     }))
 }
 
-/// Takes the patches around the site out of the window's bytes. Returns what they have taken.
-fn forget(domain: &Domain, frame: Mfn, site: u64, window: &mut Window) -> Result<Taken, Errno> {
+/// Takes patches out of the window's bytes. Returns what those of the site's page have taken.
+fn forget(place: &Place<'_>, window: &mut Window) -> Result<Taken, Errno> {
     let mut taken = Taken::new();
-    for written in near(domain, frame, site, FUNCTION)? {
-        if let Some(region) = window.forget(&written.patch, moved(&written.patch, site)) {
-            taken.try_push(region).map_err(|_| Errno::ENOSPC)?;
+    for page in window.pages() {
+        let Some(frame) = mapped(place.state, page, PRESENT | USER, 0) else { continue };
+        for written in near(place.domain, frame, page, PAGE)? {
+            if let Some(region) = window.forget(&written.patch, moved(&written.patch, page)).filter(|_| page == place.page()) {
+                taken.try_push(region).map_err(|_| Errno::ENOSPC)?;
+            }
         }
     }
     Ok(taken)

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use abom::after::{self, Ask};
 use abom::{Code, Patch};
 
 use super::PAGE;
@@ -13,12 +14,17 @@ const BEFORE: u64 = 64;
 /// See [`BEFORE`].
 const AFTER: u64 = 320;
 /// The most of a function that is read to find where its instructions begin.
-pub const FUNCTION: u64 = 16384;
+const FUNCTION: u64 = 16384;
+
+/// Bytes that are looked at where a jump leads out of the others.
+const ELSEWHERE: usize = 64;
 
 /// Bytes of a program around a site.
 pub struct Window {
     bytes: Vec<u8>,
     start: u64,
+    /// Those where the code behind the site leads, if it leads out of them, and their address.
+    elsewhere: Option<([u8; ELSEWHERE], u64)>,
 }
 
 impl Window {
@@ -28,31 +34,34 @@ impl Window {
         let page = site & !(PAGE - 1);
         let low = start.filter(|s| *s <= site && site.abs_diff(*s) <= FUNCTION).unwrap_or(site.saturating_sub(BEFORE));
         let (high, last) = (site.checked_add(AFTER)?, page.checked_add(PAGE)?);
-        for range in [low..high, low.max(page)..high, low..high.min(last), low.max(page)..high.min(last)] {
-            let len = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
-            let mut bytes = Vec::new();
-            bytes.try_reserve_exact(len).ok()?;
-            bytes.resize(len, 0);
-            if guest_access::copy_in(range.start, &mut bytes).is_ok() {
-                return Some(Self { bytes, start: range.start });
-            }
-        }
-        None
+        [low..high, low.max(page)..high, low..high.min(last), low.max(page)..high.min(last)].into_iter().find_map(Self::of)
     }
 
-    /// All of the site's page, and what is ahead of it from `first` on.
+    /// All of the site's page, and what is ahead of it from `first` on, if that is there and not too far.
     pub fn read_page(site: u64, first: u64) -> Option<Self> {
         let page = site & !(PAGE - 1);
+        let low = if page.saturating_sub(first) > FUNCTION { page } else { first.min(page) };
         let end = page.checked_add(PAGE)?;
-        if first > site || page.saturating_sub(first) > FUNCTION {
-            return None;
-        }
+        Self::of(low..end).or_else(|| Self::of(page..end))
+    }
+
+    fn of(range: Range<u64>) -> Option<Self> {
+        let len = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
         let mut bytes = Vec::new();
-        let len = usize::try_from(end.checked_sub(first)?).ok()?;
         bytes.try_reserve_exact(len).ok()?;
         bytes.resize(len, 0);
-        guest_access::copy_in(first, &mut bytes).ok()?;
-        Some(Self { bytes, start: first })
+        guest_access::copy_in(range.start, &mut bytes).ok()?;
+        Some(Self { bytes, start: range.start, elsewhere: None })
+    }
+
+    /// Reads on where the code at `behind` leads, if that decides what is read there.
+    pub fn follow(&mut self, behind: u64) {
+        let Some(left) = after::scan(&self.code(), behind, Ask::Flags).left else { return };
+        let mut bytes = [0; ELSEWHERE];
+        let is_processes = left.checked_add(ELSEWHERE as u64).is_some_and(|end| end >> 63 == 0);
+        if is_processes && guest_access::copy_in(left, &mut bytes).is_ok() {
+            self.elsewhere = Some((bytes, left));
+        }
     }
 
     /// Where instructions begin, if one begins at `start` and they lead to the site.
@@ -63,6 +72,12 @@ impl Window {
             starts.push(at);
         }
         starts.binary_search(&site).is_ok().then_some(starts)
+    }
+
+    /// The pages that the bytes are in.
+    pub fn pages(&self) -> impl Iterator<Item = u64> + use<> {
+        let end = self.start.saturating_add(self.bytes.len() as u64);
+        core::iter::successors(Some(self.start & !(PAGE - 1)), |page| page.checked_add(PAGE)).take_while(move |page| *page < end)
     }
 
     /// Takes `patch`, which is `delta` further on than when it was written, out of the bytes. Returns its place.
@@ -78,6 +93,7 @@ impl Window {
     }
 
     pub fn code(&self) -> Code<'_> {
-        Code::new(&self.bytes, self.start)
+        let code = Code::new(&self.bytes, self.start);
+        self.elsewhere.as_ref().map_or(code, |(bytes, at)| code.and(bytes, *at))
     }
 }
