@@ -22,6 +22,7 @@
 #include <asm/fixmap.h>
 #include <asm/hwcap2.h>
 #include <asm/processor.h>
+#include <asm/x86_init.h>
 #include <asm/xen/hypercall.h>
 #include <asm/xen/interface.h>
 #include <asm/xen/xlibos.h>
@@ -131,6 +132,8 @@ void __init xlibos_init_capabilities(void)
 	setup_force_cpu_cap(X86_FEATURE_PGE);
 	/* They survive a flush of a process's: one call for all its pages. */
 	tlb_single_page_flush_ceiling = 1;
+	/* There is no firmware that has left a table of processors. */
+	x86_init.mpparse.find_smp_config = x86_init_noop;
 	pr_info("X-LibOS: one page table with the processes\n");
 }
 
