@@ -11,6 +11,9 @@ use crate::tree::{Content, Meta, Tree};
 
 /// The longest extended header that is read.
 const EXTENDED_MAX: u64 = 1 << 20;
+/// Zeros that may be missing at the end of an archive: what fills the last block, and two blocks that are the end. Some
+/// tools leave them out. Whether anything else is missing shows in the digest.
+const END: u64 = 511 + 2 * 512;
 /// What a file costs besides its content.
 const PER_FILE: u64 = 512;
 
@@ -135,7 +138,7 @@ fn content(from: &mut impl Read, size: u64) -> io::Result<Vec<u8>> {
 pub fn apply(tree: &mut Tree, input: impl Read, budget: &mut Budget) -> Result<(), LayerError> {
     let mut after = String::from("its beginning");
     let mut before = Before::default();
-    let mut archive = Archive::new(input);
+    let mut archive = Archive::new(input.chain(io::repeat(0).take(END)));
     let broken = |after: &str, source| LayerError::Broken { after: after.to_string(), source };
     // As they are: what comes before an entry is put together here.
     let entries = archive.entries().map_err(|e| broken(&after, e))?.raw(true);

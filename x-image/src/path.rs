@@ -43,6 +43,8 @@ impl Path {
     pub fn parse(bytes: &[u8]) -> Result<Self, Fault> {
         match bytes {
             [] => return Err(Fault::Empty),
+            // So do some tools name the root itself, and climb nowhere.
+            [b'/'] => return Self::of(Vec::new()),
             [b'/', ..] => return Err(Fault::Absolute),
             _ => {}
         }
@@ -116,7 +118,7 @@ mod tests {
 
     #[test]
     fn paths_are_taken_apart() {
-        for (text, path) in [("a/b", "a/b"), ("./a//b/", "a/b"), (".", ""), ("./", ""), ("..a/b..", "..a/b..")] {
+        for (text, path) in [("a/b", "a/b"), ("./a//b/", "a/b"), (".", ""), ("./", ""), ("/", ""), ("..a/b..", "..a/b..")] {
             assert_eq!(parsed(text), Ok(path.into()), "{text}");
         }
         assert_eq!(parsed(""), Err(Fault::Empty));
