@@ -1,4 +1,5 @@
-//! What can be wrong with an image: each error says what, where, and, if there is something to do, what.
+//! What can be wrong with an image: each error says what, where, and, if there is something to do, what. Names of files in
+//! layers are shown so that they can do nothing to a terminal.
 
 use std::io;
 
@@ -12,6 +13,8 @@ use crate::PLATFORM;
 pub enum ImageError {
     #[error("cannot read {what}")]
     Read { what: String, source: io::Error },
+    #[error("{0} is neither a folder nor a tar archive")]
+    Neither(String),
     #[error("{what} is missing in the image")]
     Missing { what: String },
     #[error("{0} is no OCI layout: it has no file oci-layout (a folder without an image goes with --rootfs)")]
@@ -50,13 +53,13 @@ pub enum ImageError {
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say what each is")]
 pub enum LayerError {
-    #[error("it is cut off or damaged, after '{after}'")]
+    #[error("it is cut off or damaged, after '{}'", after.escape_debug())]
     Broken { after: String, source: io::Error },
     #[error("unpacked it is {found} instead of {wanted}, which the image's configuration has")]
     DiffId { found: String, wanted: String },
     #[error("the image takes more than {0} unpacked")]
     TooMuch(String),
-    #[error("'{path}': {fault}")]
+    #[error("'{}': {fault}", path.escape_debug())]
     Entry { path: String, fault: Fault },
 }
 
@@ -70,19 +73,19 @@ pub enum Fault {
     Absolute,
     #[error("the path is empty")]
     Empty,
-    #[error("the path leads out of the image through the symbolic link '{0}'")]
+    #[error("the path leads out of the image through the symbolic link '{}'", .0.escape_debug())]
     LinkClimbsOut(String),
-    #[error("the path leads through the symbolic link '{0}' to nothing")]
+    #[error("the path leads through the symbolic link '{}' to nothing", .0.escape_debug())]
     LinkLeadsNowhere(String),
     #[error("the path leads through too many symbolic links")]
     LinkLoop,
-    #[error("the path leads through '{0}', which is no folder")]
+    #[error("the path leads through '{}', which is no folder", .0.escape_debug())]
     NoFolder(String),
     #[error("the path, or a name in it, is too long or too deep")]
     TooLong,
     #[error("the path is not UTF-8, or has a NUL in it")]
     NoText,
-    #[error("hard link to '{target}': {why}")]
+    #[error("hard link to '{}': {why}", target.escape_debug())]
     HardLink { target: String, why: String },
     #[error("it removes what is of the same layer: a whiteout is for what earlier layers have")]
     OwnWhiteout,
@@ -100,6 +103,6 @@ pub enum Fault {
     Size,
     #[error("a malformed extended header")]
     Extended,
-    #[error("a kind of file that is not known: type '{0}'")]
+    #[error("a kind of file that is not known: type '{}'", .0.escape_default())]
     Kind(char),
 }

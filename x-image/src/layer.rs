@@ -139,7 +139,11 @@ pub fn apply(tree: &mut Tree, input: impl Read, budget: &mut Budget) -> Result<(
     let mut after = String::from("its beginning");
     let mut before = Before::default();
     let mut archive = Archive::new(input.chain(io::repeat(0).take(END)));
-    let broken = |after: &str, source| LayerError::Broken { after: after.to_string(), source };
+    // What the crate says can have parts of the archive in it.
+    let broken = |after: &str, source: io::Error| {
+        let source = if source.kind() == io::ErrorKind::Other { io::ErrorKind::InvalidData.into() } else { source };
+        LayerError::Broken { after: after.to_string(), source }
+    };
     // As they are: what comes before an entry is put together here.
     let entries = archive.entries().map_err(|e| broken(&after, e))?.raw(true);
     for entry in entries {

@@ -52,6 +52,11 @@ impl Store {
     pub fn open(place: &Path) -> Result<Self, ImageError> {
         let fault = |source| ImageError::Read { what: place.display().to_string(), source };
         let meta = place.metadata().map_err(fault)?;
+        // What the crate says of what is no archive has parts of it in it.
+        let fault = |source: io::Error| match source.kind() {
+            io::ErrorKind::Other => ImageError::Neither(place.display().to_string()),
+            _ => fault(source),
+        };
         let index = if meta.is_dir() { None } else { Some(index(place).map_err(fault)?) };
         Ok(Self { place: place.to_path_buf(), index })
     }

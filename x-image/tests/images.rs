@@ -177,6 +177,9 @@ fn documents_are_checked() {
     assert!(said("index.json", &climbing).contains("index.json is not understood"));
     std::fs::remove_file(layout.place().join("oci-layout")).unwrap();
     assert!(fault(&layout, None).contains("is no OCI layout"));
+    let file = layout.place().join("index.json");
+    std::fs::write(&file, "no archive".repeat(200)).unwrap();
+    assert!(text(&Image::of_layout(&file, None).expect_err("no archive")).ends_with("is neither a folder nor a tar archive"));
     let nothing = Image::of_layout(&layout.place().join("nothing"), None).expect_err("nothing there");
     assert!(text(&nothing).starts_with("cannot read "), "{}", text(&nothing));
 }
@@ -227,4 +230,29 @@ fn docker_archives_are_read() {
     let name = format!("{}.json", "0".repeat(64));
     let manifest = json!([{ "Config": name, "Layers": [] }]).to_string().into_bytes();
     assert!(said(&[("manifest.json", manifest), (&name, config("amd64", &[]))], &[]).contains("does not match its digest"));
+}
+
+#[test]
+fn newer_docker_archives_are_layouts_too() {
+    let mut layout = Layout::new();
+    let inside = tar(&[file("a", "1")]);
+    let layer = gzip(&inside);
+    let manifest = layout.manifest("amd64", &json!({ "Cmd": ["sh"] }), &[(&format!("{TAR}+gzip"), layer.clone(), inside)]);
+    layout.list(manifest.clone(), "1");
+    let manifest: Value = serde_json::from_slice(&std::fs::read(layout.blob_file(manifest["digest"].as_str().unwrap())).unwrap()).unwrap();
+    let blob = |digest: &str| digest.replace("sha256:", "blobs/sha256/");
+    let config = blob(manifest["config"]["digest"].as_str().unwrap());
+    let layer = blob(&digest(&layer));
+    let saved = json!([{ "Config": config, "RepoTags": ["a:1"], "Layers": [layer] }]);
+    std::fs::write(layout.place().join("manifest.json"), saved.to_string()).unwrap();
+    let read = |name: &str| (name.to_string(), std::fs::read(layout.place().join(name)).unwrap());
+    let mut files: Vec<_> = ["oci-layout", "index.json", "manifest.json", &config, &layer].map(read).to_vec();
+    let blobs = std::fs::read_dir(layout.place().join("blobs/sha256")).unwrap();
+    files.extend(blobs.map(|e| read(&format!("blobs/sha256/{}", e.unwrap().file_name().to_str().unwrap()))));
+    let list: Vec<_> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+    let scratch = archive(&list, &[]);
+    let place = scratch.0.join("image.tar");
+    let (saved, of_layout) = (Image::of_docker_archive(&place, Some("1")).unwrap(), Image::of_layout(&place, Some("1")).unwrap());
+    assert_eq!((content(&saved, "a"), content(&of_layout, "a")), ("1".into(), "1".into()));
+    assert_eq!(saved.settings, of_layout.settings);
 }

@@ -180,6 +180,7 @@ fn odd_entries_are_named() {
     let sized = [item("h", EntryType::XHeader), file("x", "1")];
     let sized = [Item { content: record("size", b"5"), ..sized[0].clone() }, sized[1].clone()];
     assert!(refused(&[sized.to_vec()]).contains("4 GiB or more"));
+    assert!(odd(symlink("a\x1b[2J\nb", "")).starts_with(r"'a\u{1b}[2J\nb': a symbolic link"));
     let deep = "d/".repeat(2000);
     assert!(odd(dir(&deep)).contains("too long or too deep"));
 }

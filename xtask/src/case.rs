@@ -243,7 +243,7 @@ mod tests {
     }
 
     fn ended(log: &str, code: i32) -> Ended {
-        Ended { log: log.into(), code: Some(code), timed_out: false, times: Vec::new(), status: None }
+        Ended { log: log.into(), code: Some(code), timed_out: false, times: Vec::new(), status: None, unwell: Vec::new() }
     }
 
     #[test]

@@ -91,6 +91,8 @@ pub struct Ended {
     pub times: Vec<(Duration, String)>,
     /// The exit status of the command in the guest.
     pub status: Option<u8>,
+    /// Of several containers, those that did not end well, and how.
+    pub unwell: Vec<String>,
 }
 
 /// QEMU's exit code when the X-Kernel says that all is well, and when it has panicked.
@@ -180,14 +182,14 @@ fn run_on_terminal(machine: &Machine, q: &mut Command) -> Result<Ended> {
         logs.line(line.as_bytes())?;
         screen.line(line);
     }
-    ended.status = screen.status();
+    (ended.status, ended.unwell) = (screen.status(), screen.unwell());
     Ok(ended)
 }
 
 fn wait_on_terminal(q: &mut Command, timeout: Option<Duration>) -> Result<Ended> {
     let start = Instant::now();
     let mut guard = Guard(q.spawn().context("cannot start QEMU")?);
-    let ended = |code, timed_out| Ended { log: String::new(), code, timed_out, times: Vec::new(), status: None };
+    let ended = |code, timed_out| Ended { log: String::new(), code, timed_out, times: Vec::new(), status: None, unwell: Vec::new() };
     let Some(timeout) = timeout else { return Ok(ended(guard.0.wait()?.code(), false)) };
     loop {
         if let Some(status) = guard.0.try_wait()? {
@@ -257,7 +259,7 @@ pub fn run(machine: &Machine) -> Result<Ended> {
         }
     }
     let code = if timed_out { None } else { guard.0.wait()?.code() };
-    Ok(Ended { log: text, code, timed_out, times, status: screen.status() })
+    Ok(Ended { log: text, code, timed_out, times, status: screen.status(), unwell: screen.unwell() })
 }
 
 /// A log for each of several containers.

@@ -354,7 +354,9 @@ fn plan(args: &RunArgs) -> Result<Plan> {
 /// What is about to run, for somebody at a terminal.
 fn banner(args: &RunArgs, plan: &Plan, mem_mib: u64) -> String {
     let kernel = plan.guest.kernel.as_deref().map(|k| k.display().to_string()).unwrap_or_default();
-    let xmode = plan.guest.xmode != Some(Switch::Off) && kernel.contains("libos") && args.on == On::XKernel;
+    let libos = [LIBOS, LIBOS_SMP].contains(&kernel.as_str());
+    let kernel = if libos { "X-LibOS".to_string() } else { kernel };
+    let xmode = plan.guest.xmode != Some(Switch::Off) && libos && args.on == On::XKernel;
     let abom = plan.guest.abom != Some(Switch::Off);
     let mode = match (xmode, abom) {
         (true, true) => "in X-mode, system calls become function calls",
@@ -456,6 +458,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     if let Domains::Containers(names) = &machine.domains {
         let logs: Vec<_> = names.iter().map(|n| Ok(qemu::log_file(n)?.display().to_string())).collect::<Result<_>>()?;
         eprintln!("xtask: logs: {}", logs.join(" "));
+        ended.unwell.iter().for_each(|how| eprintln!("xtask: {how}"));
     }
     if ended.code == Some(qemu::NO_DOMAIN) {
         bail!("there was no domain to run; the log is {}", machine.log.display());

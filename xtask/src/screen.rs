@@ -90,6 +90,16 @@ impl Screen {
         self.failed.or_else(|| self.followed.iter().map(|f| f.status).collect::<Option<Vec<_>>>().map(|_| 0))
     }
 
+    /// Which of several containers did not end well, and how.
+    pub fn unwell(&self) -> Vec<String> {
+        let of = |f: &Followed| match f.status {
+            Some(0) => None,
+            Some(status) => Some(format!("{} exit status {status}", f.prefix.trim())),
+            None => Some(format!("{} ended before its command did", f.prefix.trim())),
+        };
+        self.followed.iter().filter(|_| self.named).filter_map(of).collect()
+    }
+
     /// Takes a line, and says what of it goes where.
     pub fn line<'a>(&mut self, line: &'a str) -> (To, Cow<'a, str>) {
         let whole = match self.show {
@@ -176,6 +186,11 @@ mod tests {
         // By the time, and not by the order of names; a neighbour's mark does not count.
         assert_eq!(with(&["[b-1] XK-EXIT o 5\n", "[a-1] XK-EXIT m 3\n", "[a-2] XK-EXIT n 0\n"]).1, Some(5));
         assert_eq!(with(&["[b-1] XK-EXIT m 5\n", "[a-1] XK-EXIT m 3\n"]).1, Some(3));
+        let mut screen = Screen::new(Show::Command, &three);
+        for line in [&begin[..], &["[a-1] XK-EXIT m 0\n", "[a-2] XK-EXIT n 7\n"]].concat() {
+            screen.line(line);
+        }
+        assert_eq!(screen.unwell(), ["[a-2] exit status 7", "[b-1] ended before its command did"]);
     }
 
     #[test]
