@@ -16,6 +16,7 @@ mod iso;
 mod lint;
 mod linux;
 mod made;
+mod plan;
 mod qemu;
 mod rootfs;
 mod run;
