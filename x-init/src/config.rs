@@ -8,6 +8,8 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use crate::signal;
+
 /// The folder, in the initial file system, of x-init and of what it is told; it is gone when the program starts.
 pub const FOLDER: &str = "/.x-container";
 /// The configuration file.
@@ -25,6 +27,9 @@ pub const BEGIN: &str = "XK-BEGIN";
 const HOSTNAME_MAX: usize = 64;
 /// So long does a program's offspring have to end, if nothing else is said, in seconds.
 const GRACE: u32 = 5;
+
+/// And this signal, SIGTERM, asks the program to end.
+const STOP_SIGNAL: i32 = 15;
 
 /// What to run, and how.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -47,6 +52,8 @@ pub struct Config {
     pub mounts: Vec<Mount>,
     /// Seconds that its offspring have between SIGTERM and SIGKILL when it has ended.
     pub grace: u32,
+    /// The signal that the program gets when process 1 is asked to end, by its number.
+    pub stop_signal: i32,
 }
 
 /// A mount: four words as in a line of fstab.
@@ -126,6 +133,7 @@ impl Config {
             terminal: false,
             mounts: Vec::new(),
             grace: GRACE,
+            stop_signal: STOP_SIGNAL,
         }
     }
 
@@ -135,7 +143,7 @@ impl Config {
     /// The first record that is not as it must be, or what is not there.
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
         let mut config = Self::new(Vec::new());
-        let (mut cwd, mut user, mut hostname, mut terminal, mut grace) = (None, None, None, None, None);
+        let (mut cwd, mut user, mut hostname, mut terminal, mut grace, mut stop) = (None, None, None, None, None, None);
         let mut rest = bytes;
         while !rest.is_empty() {
             let end = rest.iter().position(|&b| b == 0).ok_or(ConfigError::Cut)?;
@@ -163,6 +171,10 @@ impl Config {
                 b"terminal" => once(&mut terminal, "terminal", flag(value).ok_or_else(|| bad("terminal", "yes or no"))?)?,
                 b"mount" => config.mounts.push(Mount::parse(text("mount")?).ok_or_else(|| bad("mount", "SOURCE TARGET TYPE OPTIONS"))?),
                 b"grace" => once(&mut grace, "grace", number(text("grace")?).ok_or_else(|| bad("grace", "a number of seconds"))?)?,
+                b"stop-signal" => {
+                    let signal = signal::number(text("stop-signal")?).ok_or_else(|| bad("stop-signal", "a signal"))?;
+                    once(&mut stop, "stop-signal", signal)?;
+                }
                 _ => return Err(ConfigError::UnknownKey(String::from_utf8_lossy(key).into_owned())),
             }
         }
@@ -174,6 +186,7 @@ impl Config {
         config.hostname = hostname;
         config.terminal = terminal.unwrap_or(config.terminal);
         config.grace = grace.unwrap_or(config.grace);
+        config.stop_signal = stop.unwrap_or(config.stop_signal);
         Ok(config)
     }
 
@@ -199,6 +212,7 @@ impl Config {
         put("terminal", if self.terminal { "yes" } else { "no" }.as_ref())?;
         self.mounts.iter().try_for_each(|m| put("mount", m.line().as_ref()))?;
         put("grace", self.grace.to_string().as_ref())?;
+        put("stop-signal", self.stop_signal.to_string().as_ref())?;
         Self::parse(&out)?;
         Ok(out)
     }
@@ -282,6 +296,7 @@ mod tests {
             terminal: true,
             mounts: vec![Mount { source: "a b".into(), target: "/x\\y".into(), kind: "tmpfs".into(), options: "ro,mode=755".into() }],
             grace: 0,
+            stop_signal: 3,
         };
         let bytes = config.encode().expect("it can be written");
         assert_eq!(Config::parse(&bytes), Ok(config.clone()));
@@ -316,6 +331,7 @@ mod tests {
         assert_eq!(fault("arg=a\0cwd=\0"), "cwd: '' is not an absolute path");
         assert_eq!(fault("arg=a\0hostname=a b\0"), "hostname: 'a b' is not a host name");
         assert_eq!(fault(&format!("arg=a\0hostname={}\0", "h".repeat(65))), format!("hostname: '{}' is not a host name", "h".repeat(65)));
+        assert_eq!(fault("arg=a\0stop-signal=SIGRTMIN+3\0"), "stop-signal: 'SIGRTMIN+3' is not a signal");
         assert_eq!(fault("arg=a\0terminal=maybe\0"), "terminal: 'maybe' is not yes or no");
         for bad in ["", "-1", "+1", "4294967296", "1s"] {
             assert_eq!(fault(&format!("arg=a\0grace={bad}\0")), format!("grace: '{bad}' is not a number of seconds"));

@@ -3,5 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod attributes;
 pub mod config;
+pub mod signal;
 pub mod user;

@@ -55,6 +55,7 @@ fn mark() -> String {
 /// Starts the program and returns its exit status.
 fn run(mark: &str) -> Result<u8, Fault> {
     let config = configuration()?;
+    system::attributes()?;
     mounts::asked_for(&config.mounts)?;
     if let Some(hostname) = &config.hostname {
         system::name(hostname)?;
@@ -65,7 +66,7 @@ fn run(mark: &str) -> Result<u8, Fault> {
     let mut signals = Signals::new(FORWARDED.iter().chain(&[SIGCHLD, SIGPIPE])).attempt("signals")?;
     let _ = writeln!(io::stdout(), "{BEGIN} {mark}");
     let program = start(&config)?;
-    let status = supervise(&mut signals, program);
+    let status = supervise(&mut signals, program, config.stop_signal);
     end_the_rest(Duration::from_secs(config.grace.into()));
     Ok(status)
 }
@@ -81,10 +82,12 @@ fn start(config: &Config) -> Result<Pid, Fault> {
 }
 
 /// Forwards signals and reaps until the program has ended. Returns its exit status.
-fn supervise(signals: &mut Signals, program: Pid) -> u8 {
+fn supervise(signals: &mut Signals, program: Pid, stop: i32) -> u8 {
     loop {
         for signal in signals.wait() {
-            if let Some(signal) = Signal::from_named_raw(signal).filter(|_| FORWARDED.contains(&signal)) {
+            // Whoever asks process 1 to end asks for the container's end, for which its program may have another signal.
+            let signal = if signal == SIGTERM { stop } else { signal };
+            if let Some(signal) = Signal::from_named_raw(signal).filter(|_| signal == stop || FORWARDED.contains(&signal)) {
                 // It may have ended just now.
                 let _ = kill_process(program, signal);
             }

@@ -3,9 +3,11 @@
 use std::fs::{File, OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, XattrFlags, lsetxattr};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, recv, send, socket};
+
+use x_init::attributes::{self, Attribute};
 
 use crate::{Attempt, Fault, say};
 
@@ -43,6 +45,31 @@ pub fn files(hostname: Option<&str>) {
         let _ = std::fs::create_dir_all("/etc");
         let _ = std::fs::write(HOSTS_FILE, format!("{HOSTS}{own}"));
     }
+}
+
+/// How many attributes that cannot be set are named.
+const NAMED: usize = 5;
+
+/// Sets the extended attributes that the image's files have. Without one a program may well do, so none ends the start.
+pub fn attributes() -> Result<(), Fault> {
+    let bytes = match std::fs::read(attributes::FILE) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        read => read.attempt(attributes::FILE)?,
+    };
+    let list = attributes::parse(&bytes).ok_or_else(|| format!("{} is not understood", attributes::FILE))?;
+    let mut failed = 0_usize;
+    for Attribute { path, name, value } in &list {
+        if let Err(error) = lsetxattr(format!("/{path}"), name.as_str(), value, XattrFlags::empty()) {
+            failed = failed.saturating_add(1);
+            if failed <= NAMED {
+                say(format_args!("/{path} goes without {name}: {error}"));
+            }
+        }
+    }
+    if failed > NAMED {
+        say(format_args!("{} more extended attributes could not be set", failed.saturating_sub(NAMED)));
+    }
+    Ok(())
 }
 
 /// Gives the machine its name.

@@ -20,6 +20,11 @@ use zstd::Encoder;
 const PER_FILE: u64 = 1024;
 const PAGE: u64 = 4096;
 
+/// How much memory one of a file's `names` takes, in bytes, if its content is so long.
+pub fn memory(length: u64, names: u64) -> u64 {
+    PER_FILE + length.div_ceil(PAGE) * PAGE / names.max(1)
+}
+
 /// A file, folder or link below a folder.
 struct Entry {
     /// Its path from the folder.
@@ -90,7 +95,7 @@ impl Tree {
 
     /// How much memory it takes when it is unpacked, in bytes.
     pub fn memory(&self) -> u64 {
-        let of = |e: &Entry| PER_FILE + if e.meta.is_file() { e.meta.size().div_ceil(PAGE) * PAGE / e.meta.nlink().max(1) } else { 0 };
+        let of = |e: &Entry| memory(if e.meta.is_file() { e.meta.size() } else { 0 }, e.meta.nlink());
         self.entries.iter().map(of).sum()
     }
 
@@ -179,12 +184,16 @@ impl Archive {
     }
 
     /// A number that no file has yet.
-    fn next_number(&mut self) -> u32 {
+    pub fn next_number(&mut self) -> u32 {
         self.number += 1;
         self.number
     }
 
-    fn add(&mut self, header: newc::Builder, content: &mut impl Read, size: u64) -> Result<()> {
+    /// Adds a file with this header and content.
+    ///
+    /// # Errors
+    /// What cannot be read or written, and what is too large for the format.
+    pub fn add(&mut self, header: newc::Builder, content: &mut impl Read, size: u64) -> Result<()> {
         let size = u32::try_from(size).context("4 GiB or more: too large for this kind of archive")?;
         let mut entry = header.write(&mut self.out, size);
         // A file that grows meanwhile is cut, one that shrinks is an error.

@@ -66,7 +66,14 @@ pub fn run(iso: &Path, mem_mib: u64, timeout: Duration, serial: &Path) -> Result
         let over = guard.0.try_wait()?.is_some() || LAST.iter().any(|last| log.contains(last));
         let timed_out = start.elapsed() > timeout;
         if over || timed_out {
-            return Ok(Ended { log: log.replace('\r', ""), code: None, timed_out: !over, times: Vec::new(), status: None });
+            return Ok(Ended {
+                log: log.replace('\r', ""),
+                code: None,
+                timed_out: !over,
+                times: Vec::new(),
+                status: None,
+                unwell: Vec::new(),
+            });
         }
         std::thread::sleep(LOOK);
     }

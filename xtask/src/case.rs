@@ -154,16 +154,20 @@ impl Case {
     /// What is wrong with the log, and where it is.
     pub fn run(&self) -> Result<()> {
         let image = sh::target(&format!("runs/{}.iso", self.name.replace('/', "-")))?;
-        let container = self.container.rootfs.as_ref().map(|_| Container::new(&self.container.below(&sh::root()), &self.command));
-        let container = container.transpose()?;
-        let script = match (&container, &self.program) {
-            (Some(container), _) => container.script(),
-            (None, Some(program)) => Script::Program(program.clone()),
-            (None, None) => Script::Smoke,
+        let mut guest = self.guest.clone();
+        let containers = if self.container.names_files() {
+            Container::all(&self.container.below(&sh::root()), &self.command, false)?
+        } else {
+            Vec::new()
+        };
+        let script = match (&*containers, &self.program) {
+            ([_, ..], _) => Container::place(&containers, &mut guest)?,
+            ([], Some(program)) => Script::Program(program.clone()),
+            ([], None) => Script::Smoke,
         };
         match self.on {
-            On::XenDomain => domu::make(&self.guest, &script, &image)?,
-            On::Qemu | On::Bochs => iso::make(&run::boot(&self.guest, &script, false)?, &image)?,
+            On::XenDomain => domu::make(&guest, &script, &image)?,
+            On::Qemu | On::Bochs => iso::make(&run::boot(&guest, &script, false)?, &image)?,
         }
         let hits = sh::target(&format!("runs/{}.interrupts", self.name.replace('/', "-")))?;
         let more = if self.interrupts.is_empty() { Vec::new() } else { sweep::options(&bench::plugin()?, &hits) };
@@ -178,7 +182,7 @@ impl Case {
             timeout: Some(Duration::from_secs(self.timeout)),
             log: qemu::log_file(&self.name)?,
             show: self.show,
-            several: false,
+            domains: Container::domains(&containers),
             input: if self.audit { Input::Key('a', AUDIT_EVERY) } else { Input::Nothing },
             more,
         };
@@ -239,7 +243,7 @@ mod tests {
     }
 
     fn ended(log: &str, code: i32) -> Ended {
-        Ended { log: log.into(), code: Some(code), timed_out: false, times: Vec::new(), status: None }
+        Ended { log: log.into(), code: Some(code), timed_out: false, times: Vec::new(), status: None, unwell: Vec::new() }
     }
 
     #[test]

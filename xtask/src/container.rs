@@ -1,74 +1,33 @@
-//! A container: a root file system and x-init, with what it is to run, as one initial RAM disk.
+//! A container: its files and x-init, with what it is to run, as one initial RAM disk.
 
-use std::ffi::OsString;
+mod args;
+
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
-use serde::Deserialize;
-use x_init::config::{self, Config};
+use x_init::config;
 
-use crate::archive::{Archive, Tree};
+pub use self::args::ContainerArgs;
+use self::args::{HOSTNAME, configuration, names};
+use crate::archive::Archive;
 use crate::initrd::Script;
-use crate::{build, rootfs, sh};
+use crate::run::{GuestArgs, mib};
+use crate::screen::Domains;
+use crate::source::{Source, unique};
+use crate::{build, sh};
 
 /// What an X-LibOS needs for itself while it unpacks, in MiB.
 const KERNEL_MIB: u64 = 48;
-
-/// What runs where there is no command.
-const SHELL: &str = "/bin/sh";
-
-/// Containers.
-#[derive(Args, Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct ContainerArgs {
-    /// The container's file system: a folder, or debian:NAME for one made of Debian's packages (debian:default,
-    /// debian:workloads)
-    #[arg(long)]
-    pub rootfs: Option<PathBuf>,
-    /// A variable of the command's environment, NAME=VALUE
-    #[arg(long, requires = "rootfs")]
-    pub env: Vec<String>,
-    /// The command's user, USER[:GROUP], by names of the container's /etc/passwd and /etc/group or by numbers
-    #[arg(long, requires = "rootfs")]
-    pub user: Option<String>,
-    /// The command's working directory
-    #[arg(long, requires = "rootfs")]
-    pub workdir: Option<String>,
-    /// The container's host name
-    #[arg(long, requires = "rootfs")]
-    pub hostname: Option<String>,
-    /// A file, or a folder of files, to put into the container, FROM:TO; TO is absolute, and the folder that it is in must
-    /// be there
-    #[arg(long, requires = "rootfs")]
-    pub add: Vec<String>,
-}
-
-impl ContainerArgs {
-    /// The container of tests/workloads.
-    pub fn workloads() -> Self {
-        let add = vec!["tests/workloads:/workloads".into()];
-        Self { rootfs: Some("debian:workloads".into()), add, ..Self::default() }.below(&sh::root())
-    }
-
-    /// The same, with files to add that are named from `folder`.
-    pub fn below(&self, folder: &Path) -> Self {
-        let add = self.add.iter().map(|text| format!("{}/{text}", folder.display())).collect();
-        Self { add, ..self.clone() }
-    }
-
-    /// The command that makes its checks.
-    pub fn workloads_command() -> Vec<String> {
-        ["/bin/bash", "/workloads/all.sh"].map(String::from).to_vec()
-    }
-}
+/// The least that one of several containers gets if nothing is said, in MiB.
+const USUAL_MIB: u64 = 192;
 
 /// A container's initial RAM disk: a file that lives as long as this.
 #[derive(Debug)]
 pub struct Container {
+    /// Its name, if there are others.
+    pub name: Option<String>,
     initrd: PathBuf,
     /// How large it is, and how much memory it takes unpacked, in bytes.
     packed: u64,
@@ -81,60 +40,39 @@ impl Drop for Container {
     }
 }
 
-/// What x-init is told.
-fn configuration(args: &ContainerArgs, command: &[String]) -> Config {
-    let argv: Vec<OsString> = if command.is_empty() { vec![SHELL.into()] } else { command.iter().map(Into::into).collect() };
-    let usual = Config::new(argv);
-    Config {
-        env: args.env.iter().map(Into::into).collect(),
-        cwd: args.workdir.as_ref().map_or(usual.cwd, Into::into),
-        user: args.user.clone().unwrap_or(usual.user),
-        hostname: Some(args.hostname.clone().unwrap_or_else(|| "x-container".into())),
-        terminal: command.is_empty(),
-        ..usual
-    }
-}
-
-/// The folder of a root file system.
-fn folder(rootfs: &Path) -> Result<PathBuf> {
-    match rootfs.to_str().and_then(|text| text.split_once(':')) {
-        Some(("debian", name)) => rootfs::debian(name),
-        _ => Ok(rootfs.to_path_buf()),
-    }
-}
-
-/// The packed root file system, made again when the folder has changed, with how much memory it takes unpacked.
-fn packed(rootfs: &Path) -> Result<(PathBuf, u64)> {
-    let tree = Tree::of(&folder(rootfs)?)?;
-    let to = sh::target(&format!("initrd/rootfs-{:016x}.cpio", tree.fingerprint()))?;
-    if !to.is_file() {
-        eprintln!("xtask: packing {}", rootfs.display());
-        let part = to.with_extension(unique());
-        tree.pack(&part).and_then(|()| Ok(std::fs::rename(&part, &to)?)).inspect_err(|_| drop(std::fs::remove_file(&part)))?;
-    }
-    Ok((to, tree.memory()))
-}
-
-/// A word for a name that nobody else has.
-fn unique() -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
-}
-
 impl Container {
-    /// A container of `args` that runs `command`, or an interactive shell if that is empty.
+    /// The container of `args`, of which there must be one, that runs `command`; an interactive shell if that is empty.
     ///
     /// # Errors
-    /// What is wrong with the arguments or the file system.
+    /// What is wrong with the arguments or the files.
     pub fn new(args: &ContainerArgs, command: &[String]) -> Result<Self> {
-        let rootfs = args.rootfs.as_deref().context("a container needs --rootfs")?;
-        let config = configuration(args, command).encode().context("the container's configuration")?;
-        let (packed, unpacked) = packed(rootfs)?;
+        let mut all = Self::all(args, command, command.is_empty())?;
+        match (all.pop(), all.is_empty()) {
+            (Some(container), true) => Ok(container),
+            _ => bail!("there is room for one container here"),
+        }
+    }
+
+    /// All containers of `args`, that run `command`, or, if that is empty, what their images say.
+    ///
+    /// # Errors
+    /// What is wrong with the arguments or the files.
+    pub fn all(args: &ContainerArgs, command: &[String], terminal: bool) -> Result<Vec<Self>> {
+        let sources = args.sources();
+        let names = if sources.len() > 1 { names(&sources).into_iter().map(Some).collect() } else { vec![None] };
+        sources.iter().zip(names).map(|(source, name)| Self::of(source, args, command, terminal, name)).collect()
+    }
+
+    fn of(source: &Source, args: &ContainerArgs, command: &[String], terminal: bool, name: Option<String>) -> Result<Self> {
+        let files = source.files()?;
+        let config = configuration(args, &files.settings, command, terminal, name.as_deref().unwrap_or(HOSTNAME))?;
+        let config = config.encode().context("the container's configuration")?;
         let initrd = sh::target(&format!("initrd/container-{}.cpio", unique()))?;
-        let this = Self { packed: packed.metadata()?.len(), unpacked, initrd };
+        sh::sweep(&initrd, "container-");
+        let this = Self { name, packed: files.packed.metadata()?.len(), unpacked: files.unpacked, initrd };
         // The second archive is small and made anew, and goes behind the first.
         let own = this.initrd.with_extension("own");
-        let done = own_part(&own, &config, &args.add).and_then(|()| join(&[&packed, &own], &this.initrd));
+        let done = own_part(&own, &config, &args.add).and_then(|()| join(&[&files.packed, &own], &this.initrd));
         let _ = std::fs::remove_file(&own);
         done.map(|()| this)
     }
@@ -144,22 +82,61 @@ impl Container {
         Script::Container(self.initrd.clone())
     }
 
+    /// How much memory a guest must have for it, in MiB.
+    pub fn needs(&self) -> u64 {
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let (packed, unpacked) = (mib(self.packed), mib(self.unpacked));
+        // Both are there until all is unpacked; and the initial file system takes no more than half of all memory.
+        (packed + unpacked + KERNEL_MIB).max(2 * unpacked + KERNEL_MIB)
+    }
+
+    /// How large its initial RAM disk is, in MiB.
+    pub fn packed_mib(&self) -> u64 {
+        self.packed.div_ceil(1 << 20)
+    }
+
     /// Whether a guest with so much memory can hold it.
     ///
     /// # Errors
     /// How much it needs, if it cannot.
     pub fn fits(&self, mem_mib: u64) -> Result<()> {
-        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-        let (packed, unpacked) = (mib(self.packed), mib(self.unpacked));
-        // Both are there until all is unpacked; and the initial file system takes no more than half of all memory.
-        let needed = (packed + unpacked + KERNEL_MIB).max(2 * unpacked + KERNEL_MIB);
+        let needed = self.needs();
         if needed > mem_mib {
             bail!(
-                "the root file system needs a guest of {needed} MiB ({packed} MiB packed, {unpacked} MiB unpacked, which may be half of \
-                 the memory); this one has {mem_mib} MiB: see --mem and --guest-mem"
+                "{} needs a guest of {needed} MiB (its files are {} MiB packed, and {} MiB unpacked, which may be half of the memory); \
+                 this one has {mem_mib} MiB: see --mem",
+                self.name.as_deref().unwrap_or("the container"),
+                self.packed_mib(),
+                self.unpacked.div_ceil(1 << 20)
             );
         }
         Ok(())
+    }
+
+    /// Whose lines the machine's are.
+    pub fn domains(all: &[Self]) -> Domains {
+        let names: Vec<_> = all.iter().filter_map(|c| c.name.clone()).collect();
+        if names.is_empty() { Domains::One } else { Domains::Containers(names) }
+    }
+
+    /// Gives each of several containers a domain beside the first one's, all of the same size. Returns the script of the
+    /// first.
+    ///
+    /// # Errors
+    /// They do not fit.
+    pub fn place(all: &[Self], guest: &mut GuestArgs) -> Result<Script> {
+        let (first, others) = all.split_first().context("no container")?;
+        if !others.is_empty() {
+            let most = all.iter().map(Self::needs).max().unwrap_or(0).max(USUAL_MIB);
+            guest.guest_mem.get_or_insert_with(|| format!("{most}M"));
+        }
+        if let Some(mem) = &guest.guest_mem {
+            let mem = mib(mem)?;
+            all.iter().try_for_each(|c| c.fits(mem))?;
+        }
+        guest.name.clone_from(&first.name);
+        guest.beside = others.iter().map(|c| (c.name.clone().unwrap_or_default(), c.initrd.clone())).collect();
+        Ok(first.script())
     }
 }
 
@@ -219,23 +196,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_become_a_configuration() {
-        let args =
-            ContainerArgs { env: vec!["A=b".into()], user: Some("me".into()), workdir: Some("/w".into()), ..ContainerArgs::default() };
-        let config = configuration(&args, &["ls".into(), "-l".into()]);
-        assert_eq!((config.argv.len(), config.terminal, config.user.as_str()), (2, false, "me"));
-        assert_eq!(Config::parse(&config.encode().expect("encoded")), Ok(config));
-        let shell = configuration(&ContainerArgs::default(), &[]);
-        assert!(shell.terminal && shell.argv == [SHELL]);
-        let bad = ContainerArgs { env: vec!["A".into()], ..ContainerArgs::default() };
-        assert!(configuration(&bad, &[]).encode().is_err());
-    }
-
-    #[test]
     fn memory_is_looked_at() {
-        let with = |packed: u64, unpacked: u64| Container { initrd: PathBuf::new(), packed: packed << 20, unpacked: unpacked << 20 };
+        let with =
+            |packed: u64, unpacked: u64| Container { name: None, initrd: PathBuf::new(), packed: packed << 20, unpacked: unpacked << 20 };
         assert!(with(30, 100).fits(248).is_ok());
         assert!(with(30, 100).fits(247).is_err());
         assert!(with(200, 100).fits(347).is_err());
+        let mut guest = GuestArgs::default();
+        Container::place(&[with(30, 100), with(30, 10)], &mut guest).expect("room for all");
+        assert_eq!((guest.guest_mem.as_deref(), guest.beside.len()), (Some("248M"), 1));
+        let mut guest = GuestArgs { guest_mem: Some("100M".into()), ..GuestArgs::default() };
+        assert!(Container::place(&[with(30, 100), with(30, 10)], &mut guest).is_err());
     }
 }

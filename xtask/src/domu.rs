@@ -28,7 +28,7 @@ pub fn make(guest: &GuestArgs, script: &Script, to: &Path) -> Result<()> {
     let starter = sh::root().join(STARTER);
     let add = [(kernel.as_path(), "/boot/kernel"), (&initrd, "/boot/initrd"), (&starter, "/boot/domain.sh")];
     let args = ContainerArgs {
-        rootfs: Some("debian:xen".into()),
+        rootfs: vec!["debian:xen".into()],
         add: add.map(|(from, to)| format!("{}:{to}", from.display())).to_vec(),
         ..ContainerArgs::default()
     };

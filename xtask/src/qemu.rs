@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::screen::{Screen, Show, To};
+use crate::screen::{self, Domains, Screen, Show, To};
 use crate::{setup, sh};
 
 /// A machine to start.
@@ -34,8 +34,8 @@ pub struct Machine {
     pub log: PathBuf,
     /// Which of its lines are shown as they come.
     pub show: Show,
-    /// Whether it has several domains.
-    pub several: bool,
+    /// Whose lines they are.
+    pub domains: Domains,
     /// What the console hears.
     pub input: Input,
     /// Further options of QEMU's.
@@ -91,6 +91,8 @@ pub struct Ended {
     pub times: Vec<(Duration, String)>,
     /// The exit status of the command in the guest.
     pub status: Option<u8>,
+    /// Of several containers, those that did not end well, and how.
+    pub unwell: Vec<String>,
 }
 
 /// QEMU's exit code when the X-Kernel says that all is well, and when it has panicked.
@@ -169,11 +171,25 @@ fn feed(input: Input, mut to: ChildStdin) {
     });
 }
 
-/// Starts a machine whose console is the terminal, and waits for its end.
-fn run_on_terminal(q: &mut Command, timeout: Option<Duration>) -> Result<Ended> {
+/// Starts a machine whose console is the terminal, and waits for its end. What it said is in its log.
+fn run_on_terminal(machine: &Machine, q: &mut Command) -> Result<Ended> {
+    let mut ended = wait_on_terminal(q, machine.timeout)?;
+    let text = std::fs::read(&machine.log).unwrap_or_default();
+    ended.log = String::from_utf8_lossy(&text).replace('\r', "");
+    let mut screen = Screen::new(Show::All, &machine.domains);
+    let mut logs = Logs::new(&machine.domains)?;
+    for line in ended.log.split_inclusive('\n') {
+        logs.line(line.as_bytes())?;
+        screen.line(line);
+    }
+    (ended.status, ended.unwell) = (screen.status(), screen.unwell());
+    Ok(ended)
+}
+
+fn wait_on_terminal(q: &mut Command, timeout: Option<Duration>) -> Result<Ended> {
     let start = Instant::now();
     let mut guard = Guard(q.spawn().context("cannot start QEMU")?);
-    let ended = |code, timed_out| Ended { log: String::new(), code, timed_out, times: Vec::new(), status: None };
+    let ended = |code, timed_out| Ended { log: String::new(), code, timed_out, times: Vec::new(), status: None, unwell: Vec::new() };
     let Some(timeout) = timeout else { return Ok(ended(guard.0.wait()?.code(), false)) };
     loop {
         if let Some(status) = guard.0.try_wait()? {
@@ -193,7 +209,7 @@ fn run_on_terminal(q: &mut Command, timeout: Option<Duration>) -> Result<Ended> 
 pub fn run(machine: &Machine) -> Result<Ended> {
     let mut q = command(machine)?;
     if machine.interactive {
-        return run_on_terminal(&mut q, machine.timeout);
+        return run_on_terminal(machine, &mut q);
     }
     q.stdin(if machine.input == Input::Nothing { Stdio::null() } else { Stdio::piped() }).stdout(Stdio::piped()).stderr(Stdio::inherit());
     let start = Instant::now();
@@ -212,12 +228,14 @@ pub fn run(machine: &Machine) -> Result<Ended> {
     });
     let mut log = std::fs::File::create(&machine.log).with_context(|| format!("cannot write {}", machine.log.display()))?;
     let (mut text, mut times, mut timed_out) = (String::new(), Vec::new(), false);
-    let mut screen = Screen::new(machine.show, machine.several);
+    let mut screen = Screen::new(machine.show, &machine.domains);
+    let mut logs = Logs::new(&machine.domains)?;
     loop {
         let left = machine.timeout.map_or(Duration::from_secs(3600), |t| t.saturating_sub(start.elapsed()));
         match receive.recv_timeout(left) {
             Ok(line) => {
                 log.write_all(&line)?;
+                logs.line(&line)?;
                 let line = String::from_utf8_lossy(&line).replace('\r', "");
                 if let Some(to) = guest_input.take_if(|_| machine.input.begins(&line)) {
                     feed(machine.input, to);
@@ -241,7 +259,24 @@ pub fn run(machine: &Machine) -> Result<Ended> {
         }
     }
     let code = if timed_out { None } else { guard.0.wait()?.code() };
-    Ok(Ended { log: text, code, timed_out, times, status: screen.status })
+    Ok(Ended { log: text, code, timed_out, times, status: screen.status(), unwell: screen.unwell() })
+}
+
+/// A log for each of several containers.
+struct Logs(Vec<(String, std::fs::File)>);
+
+impl Logs {
+    fn new(domains: &Domains) -> Result<Self> {
+        let Domains::Containers(names) = domains else { return Ok(Self(Vec::new())) };
+        let open = |name: &String| Ok((screen::prefix(name), std::fs::File::create(log_file(name)?)?));
+        names.iter().map(open).collect::<Result<_>>().map(Self)
+    }
+
+    /// Takes a line of the machine's; what is a container's goes to its log.
+    fn line(&mut self, line: &[u8]) -> Result<()> {
+        let own = self.0.iter_mut().find_map(|(prefix, log)| Some((log, line.strip_prefix(prefix.as_bytes())?)));
+        own.map_or(Ok(()), |(log, text)| Ok(log.write_all(text)?))
+    }
 }
 
 /// A fresh name for a log under target/runs.

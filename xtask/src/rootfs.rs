@@ -60,6 +60,9 @@ const SETS: &[Set] = &[
             "wrk",
         ],
     },
+    // What images of tests are made of.
+    Set { name: "image", packages: &["attr"] },
+    Set { name: "redis", packages: &["redis-server", "redis-tools"] },
     // What Xen's first domain needs to start others.
     Set { name: "xen", packages: &["mount", "xen-utils-4.17", "xenstore-utils"] },
 ];

@@ -1,6 +1,5 @@
 //! `run`, `iso` and `gdb`: guests on the X-Kernel, or on what it is compared with.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -14,13 +13,15 @@ use crate::container::{Container, ContainerArgs};
 use crate::initrd::{self, Script};
 use crate::iso::{self, Boot, Module};
 use crate::qemu::{self, BootFrom, Input, Machine};
-use crate::screen::Show;
-use crate::{broken, debian, domu, linux, setup, sh, symbols};
+use crate::screen::{Domains, Show};
+use crate::{broken, debian, domu, linux, plan, setup, sh, symbols};
 
 /// The kernel of containers.
 pub const LIBOS: &str = "linux:libos";
+/// A kernel that is nobody's of ours.
+pub const STOCK: &str = "debian:kernel";
 /// And of one with several vCPUs.
-const LIBOS_SMP: &str = "linux:libos-smp";
+pub const LIBOS_SMP: &str = "linux:libos-smp";
 /// Exit status when the time ran out.
 const TIMED_OUT: u8 = 124;
 
@@ -28,8 +29,8 @@ const TIMED_OUT: u8 = 124;
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct GuestArgs {
-    /// A PV kernel (ELF or bzImage) for the first domain, instead of Debian's; linux:libos is X-LibOS, guest:NAME one of
-    /// tests/guests
+    /// A PV kernel (ELF or bzImage) for the first domain; linux:libos is X-LibOS, which containers have if nothing is said,
+    /// debian:kernel Debian's stock kernel, guest:NAME one of tests/guests
     #[arg(long)]
     pub kernel: Option<PathBuf>,
     /// Its initrd
@@ -47,8 +48,8 @@ pub struct GuestArgs {
     #[arg(long = "module")]
     #[serde(rename = "module")]
     pub modules: Vec<String>,
-    /// The first domain's memory; without it all that the machine has
-    #[arg(long)]
+    /// The memory of each container, or of the first domain (128M, 1G); without it, one gets all that the machine has
+    #[arg(long = "mem", alias = "guest-mem", value_name = "SIZE")]
     pub guest_mem: Option<String>,
     /// The first domain's virtual processors
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
@@ -62,6 +63,14 @@ pub struct GuestArgs {
     /// Whether system calls of the first domain's programs may become function calls
     #[arg(long, value_enum)]
     pub abom: Option<Switch>,
+    /// The first domain's name, if its command is not the only one that counts
+    #[arg(skip)]
+    #[serde(skip)]
+    pub name: Option<String>,
+    /// Further domains as the first one: names and initrds
+    #[arg(skip)]
+    #[serde(skip)]
+    pub beside: Vec<(String, PathBuf)>,
     /// Options of the X-Kernel
     #[arg(long, default_value = "")]
     pub options: String,
@@ -74,6 +83,13 @@ pub struct GuestArgs {
     /// A build that obeys the option without-flush=, to see tests fail
     #[arg(long, hide = true)]
     pub negative_control: bool,
+}
+
+impl GuestArgs {
+    /// Debian's stock kernel.
+    pub fn stock() -> Self {
+        Self { kernel: Some(STOCK.into()), ..Self::default() }
+    }
 }
 
 /// What can be allowed or not.
@@ -98,9 +114,9 @@ pub struct RunArgs {
     pub guest: GuestArgs,
     #[command(flatten)]
     pub container: ContainerArgs,
-    /// The machine's memory
-    #[arg(long, default_value = "1G")]
-    pub mem: String,
+    /// The machine's memory, if it is not to follow from that of the containers
+    #[arg(long, value_name = "SIZE")]
+    pub machine_mem: Option<String>,
     /// The machine's CPUs
     #[arg(long, default_value_t = 1)]
     pub smp: u32,
@@ -161,23 +177,21 @@ fn named(file: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Whether it is a Linux of ours, which gets the built-in initrd as Debian's does.
+/// Whether it is a Linux by name, which gets the built-in initrd as Debian's does.
 fn is_linux(kernel: &Path) -> bool {
-    kernel.to_str().is_some_and(|text| text.starts_with("linux:") || text.starts_with("vmlinux:"))
+    kernel.to_str().is_some_and(|text| text == STOCK || text.starts_with("linux:") || text.starts_with("vmlinux:"))
 }
 
-/// The guest's files, Debian's where none are given, and the first domain's command line.
+/// The guest's files and the first domain's command line.
 pub fn files(guest: &GuestArgs, script: &Script) -> Result<(PathBuf, Option<PathBuf>, String)> {
     let container = matches!(script, Script::Container(_));
-    let linux = container || guest.kernel.as_deref().is_none_or(is_linux);
+    let kernel = guest.kernel.as_deref().context("no kernel is named")?;
+    let linux = container || is_linux(kernel);
     let initrd = match &guest.initrd {
         Some(initrd) => Some(named(initrd)?),
         None => linux.then(|| initrd::make(script)).transpose()?,
     };
-    let kernel = match &guest.kernel {
-        Some(kernel) => named(kernel)?,
-        None => debian::kernel()?,
-    };
+    let kernel = named(kernel)?;
     let usual = || if linux { format!("console=hvc0 quiet nr_cpus={}", guest.vcpus.unwrap_or(1)) } else { String::new() };
     let mut cmdline = guest.cmdline.clone().unwrap_or_else(usual);
     if container {
@@ -198,6 +212,7 @@ pub fn symbols(guest: &GuestArgs) -> Result<PathBuf> {
 fn modules(guest: &GuestArgs, script: &Script) -> Result<Vec<Module>> {
     guest.guest_mem.as_deref().map(mib).transpose()?;
     let (kernel, initrd, cmdline) = files(guest, script)?;
+    let name = |name: &String| format!(" name={name}");
     let options = [
         guest.guest_mem.as_ref().map(|m| format!(" mem={m}")),
         guest.vcpus.map(|n| format!(" vcpus={n}")),
@@ -205,12 +220,20 @@ fn modules(guest: &GuestArgs, script: &Script) -> Result<Vec<Module>> {
         guest.xmode.map(|x| format!(" xmode={}", x.name())),
         guest.abom.map(|x| format!(" abom={}", x.name())),
     ];
-    let options: String = options.into_iter().flatten().collect();
-    let (line, initrd_line) =
-        if options.is_empty() { (cmdline, String::new()) } else { (format!("xk:domain{options} -- {cmdline}"), "xk:initrd".into()) };
+    let same: String = options.into_iter().flatten().collect();
+    let options = format!("{}{same}", guest.name.as_ref().map(name).unwrap_or_default());
+    let (line, initrd_line) = if options.is_empty() {
+        (cmdline.clone(), String::new())
+    } else {
+        (format!("xk:domain{options} -- {cmdline}"), "xk:initrd".into())
+    };
     let mut modules = vec![Module { file: kernel.clone(), line }];
     let first_initrd = initrd.clone();
     modules.extend(initrd.map(|file| Module { file, line: initrd_line }));
+    for (of, initrd) in &guest.beside {
+        modules.push(Module { file: kernel.clone(), line: format!("xk:domain{}{same} -- {cmdline}", name(of)) });
+        modules.push(Module { file: initrd.clone(), line: "xk:initrd".into() });
+    }
     for text in &guest.domains {
         let (mut file, mut initrd, mut options, mut cmdline) = (kernel.clone(), first_initrd.clone(), String::new(), String::new());
         let (head, tail) = text.split_once("cmdline=").unwrap_or((text, ""));
@@ -264,41 +287,36 @@ pub fn boot_natively(guest: &GuestArgs, script: &Script) -> Result<BootFrom> {
 
 /// `run`.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
-    if args.guest.initrd.is_some() && (!args.command.is_empty() || args.container.rootfs.is_some()) {
-        bail!("a command or a root file system needs the built-in initrd");
+    let plan = plan::plan(args)?;
+    let mem_mib = plan::machine_mib(args, &plan.guest, &plan.containers)?;
+    if plan.guest.guest_mem.is_none() {
+        plan.containers.iter().try_for_each(|c| c.fits(mem_mib))?;
     }
-    let mem_mib = mib(&args.mem)?;
-    let mut guest = args.guest.clone();
-    let container = args.container.rootfs.as_ref().map(|_| Container::new(&args.container, &args.command)).transpose()?;
-    let script = match &container {
-        Some(container) => {
-            container.fits(guest.guest_mem.as_deref().map_or(Ok(mem_mib), mib)?)?;
-            guest.kernel.get_or_insert_with(|| if guest.vcpus.is_some_and(|n| n > 1) { LIBOS_SMP } else { LIBOS }.into());
-            container.script()
-        }
-        None if args.command.is_empty() => Script::Shell,
-        None => Script::Command(args.command.clone()),
+    let own = |name: &str, end: &str| {
+        let path = sh::target(&format!("runs/{name}-{}.{end}", std::process::id()))?;
+        sh::sweep(&path, &format!("{name}-"));
+        Ok::<_, anyhow::Error>(path)
     };
-    let stats = args.stats.as_ref().map(|_| sh::target("runs/stats.json")).transpose()?;
-    let interactive = args.command.is_empty() && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let image = sh::target(&format!("runs/run-{}.iso", std::process::id()))?;
+    let wants_figures = args.on == On::XKernel && !plan.containers.is_empty();
+    let stats = (args.stats.is_some() || wants_figures).then(|| own("stats", "json")).transpose()?;
+    let image = own("run", "iso")?;
     let boot_from = match args.on {
         On::XKernel => {
-            iso::make(&boot(&guest, &script, stats.is_some())?, &image)?;
+            iso::make(&boot(&plan.guest, &plan.script, stats.is_some())?, &image)?;
             BootFrom::Iso(image.clone())
         }
         On::Xen => {
-            iso::make(&boot_on_xen(&guest, &script, mem_mib)?, &image)?;
+            iso::make(&boot_on_xen(&plan.guest, &plan.script, mem_mib)?, &image)?;
             BootFrom::Iso(image.clone())
         }
         On::XenDomain => {
-            domu::make(&guest, &script, &image)?;
+            domu::make(&plan.guest, &plan.script, &image)?;
             BootFrom::Iso(image.clone())
         }
-        On::Native => boot_natively(&guest, &script)?,
+        On::Native => boot_natively(&plan.guest, &plan.script)?,
     };
-    if interactive {
-        eprintln!("xtask: booting; leave with `exit` in the shell, or Ctrl-a x");
+    if plan.interactive {
+        eprintln!("xtask: {}", plan::banner(args, &plan, mem_mib));
     }
     let machine = Machine {
         boot: boot_from,
@@ -307,23 +325,37 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         cpu: args.cpu.clone(),
         efi: args.efi,
         stats: stats.clone(),
-        interactive,
+        interactive: plan.interactive,
         timeout: args.timeout.map(Duration::from_secs),
         log: qemu::log_file("run")?,
-        show: if args.command.is_empty() { Show::All } else { Show::Command },
-        several: !args.guest.domains.is_empty(),
-        input: if args.command.is_empty() { Input::Stdin } else { Input::Nothing },
+        show: if plan.by_hand { Show::All } else { Show::Command },
+        domains: match Container::domains(&plan.containers) {
+            Domains::One if !args.guest.domains.is_empty() => Domains::First,
+            domains => domains,
+        },
+        input: if plan.by_hand { Input::Stdin } else { Input::Nothing },
         more: Vec::new(),
     };
     let ended = qemu::run(&machine);
     let _ = std::fs::remove_file(&image);
+    let counters = stats.as_ref().map(|file| qemu::read_stats(file));
+    stats.iter().for_each(|file| drop(std::fs::remove_file(file)));
     let ended = ended?;
     if ended.timed_out {
         eprintln!("xtask: ended after {} s; the log is {}", args.timeout.unwrap_or(0), machine.log.display());
         return Ok(ExitCode::from(TIMED_OUT));
     }
-    if let (Some(to), Some(from)) = (&args.stats, &stats) {
-        std::fs::write(to, format!("{:#}\n", qemu::read_stats(from)?))?;
+    // Who switches the machine off by force does without them.
+    if let Some(line) = counters.as_ref().and_then(|c| plan::figures(c.as_ref().ok()?)).filter(|_| wants_figures) {
+        eprintln!("xtask: {line}");
+    }
+    if let (Some(to), Some(counters)) = (&args.stats, counters) {
+        std::fs::write(to, format!("{:#}\n", counters?)).with_context(|| format!("cannot write {}", to.display()))?;
+    }
+    if let Domains::Containers(names) = &machine.domains {
+        let logs: Vec<_> = names.iter().map(|n| Ok(qemu::log_file(n)?.display().to_string())).collect::<Result<_>>()?;
+        eprintln!("xtask: logs: {}", logs.join(" "));
+        ended.unwell.iter().for_each(|how| eprintln!("xtask: {how}"));
     }
     if ended.code == Some(qemu::NO_DOMAIN) {
         bail!("there was no domain to run; the log is {}", machine.log.display());
@@ -331,15 +363,23 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     if ended.code == Some(qemu::PANIC) {
         bail!("the X-Kernel panicked; the log is {}", machine.log.display());
     }
-    if args.command.is_empty() {
-        return Ok(ExitCode::SUCCESS);
+    match ended.status {
+        Some(status) => Ok(ExitCode::from(status)),
+        None if plan.by_hand => Ok(ExitCode::SUCCESS),
+        None => bail!("the guest ended before its command did; the log is {}", machine.log.display()),
     }
-    Ok(ExitCode::from(ended.status.context("the guest ended before the command did")?))
+}
+
+/// A guest that has a kernel.
+fn with_kernel(guest: &GuestArgs) -> GuestArgs {
+    let mut guest = guest.clone();
+    guest.kernel.get_or_insert_with(|| STOCK.into());
+    guest
 }
 
 /// `iso`.
 pub fn iso(guest: &GuestArgs) -> Result<()> {
-    let mut boot = boot(guest, &Script::Shell, false)?;
+    let mut boot = boot(&with_kernel(guest), &Script::Shell, false)?;
     // On a real machine nothing listens there.
     boot.options = guest.options.clone();
     let to = sh::target("x-kernel.iso")?;
@@ -351,7 +391,7 @@ pub fn iso(guest: &GuestArgs) -> Result<()> {
 /// `gdb`.
 pub fn gdb(guest: &GuestArgs) -> Result<()> {
     setup::ensure(setup::GDB)?;
-    let boot = boot(guest, &Script::Shell, false)?;
+    let boot = boot(&with_kernel(guest), &Script::Shell, false)?;
     let image = sh::target("runs/gdb.iso")?;
     iso::make(&boot, &image)?;
     let machine = Machine {
@@ -365,7 +405,7 @@ pub fn gdb(guest: &GuestArgs) -> Result<()> {
         timeout: None,
         log: qemu::log_file("gdb")?,
         show: Show::Nothing,
-        several: false,
+        domains: Domains::One,
         input: Input::Nothing,
         more: Vec::new(),
     };

@@ -19,12 +19,14 @@ pub const BOCHS: &[&str] = &["bochs", "bochs-term", "bochsbios", "vgabios"];
 pub const LINUX: &[&str] = &["gcc", "libc6-dev", "binutils", "make", "flex", "bison", "bc", "libelf-dev", "patch", "xz-utils"];
 /// What making root file systems of containers needs.
 pub const ROOTFS: &[&str] = &["mmdebstrap", "debian-archive-keyring", "tar"];
+/// What making images needs.
+pub const IMAGES: &[&str] = &["umoci", "skopeo", "tar"];
 /// What the debugger needs.
 pub const GDB: &[&str] = &["gdb"];
 
 /// Installs everything.
 pub fn all() -> Result<()> {
-    ensure(&[BUILD, RUN, TEST, BOCHS, LINUX, ROOTFS, GDB].concat())
+    ensure(&[BUILD, RUN, TEST, BOCHS, LINUX, ROOTFS, IMAGES, GDB].concat())
 }
 
 /// Whether a package is installed.

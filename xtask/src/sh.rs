@@ -40,6 +40,19 @@ pub fn lock(name: &str) -> Result<File> {
     Ok(file)
 }
 
+/// Removes files beside `like` whose names are `prefix` and the number of a process that is gone, and maybe more: one that
+/// was ended by force leaves them.
+pub fn sweep(like: &Path, prefix: &str) {
+    let entries = like.parent().and_then(|folder| std::fs::read_dir(folder).ok());
+    for path in entries.into_iter().flatten().filter_map(|e| Some(e.ok()?.path())) {
+        let name = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix(prefix));
+        let number: Option<u32> = name.and_then(|n| n.split(|c: char| !c.is_ascii_digit()).next()).and_then(|n| n.parse().ok());
+        if number.is_some_and(|n| !Path::new(&format!("/proc/{n}")).exists()) {
+            let _ = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        }
+    }
+}
+
 /// Makes `folder` an empty one.
 pub fn empty(folder: &Path) -> Result<()> {
     if folder.exists() {

@@ -28,7 +28,8 @@ const STEPS: &[Step] = &[
 /// Unit and property tests of what can run on the host.
 fn host() -> Result<()> {
     setup::ensure(setup::TEST)?;
-    let packages = ["-p", "xen-abi", "-p", "pv-core", "-p", "dom-image", "-p", "abom", "-p", "abom-cli", "-p", "x-init", "-p", "xtask"];
+    let packages = ["xen-abi", "pv-core", "dom-image", "abom", "abom-cli", "x-image", "x-init", "xtask"];
+    let packages = packages.iter().flat_map(|p| ["-p", *p]);
     sh::run(Command::new(env!("CARGO")).current_dir(sh::root()).args(["test", "--quiet"]).args(packages))
 }
 

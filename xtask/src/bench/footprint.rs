@@ -58,7 +58,7 @@ struct Memory(u64, Option<u64>);
 /// Boots a container that runs `command`.
 fn boot(files: &Files, add: &[String], command: &[&str], kernel: &str, memory: Memory, more: &[String]) -> Result<Ended> {
     let Memory(mem_mib, guest_mib) = memory;
-    let args = ContainerArgs { rootfs: Some(files.rootfs.clone()), add: add.to_vec(), ..ContainerArgs::default() };
+    let args = ContainerArgs { rootfs: vec![files.rootfs.clone()], add: add.to_vec(), ..ContainerArgs::default() };
     let container = Container::new(&args, &command.iter().map(|w| (*w).to_string()).collect::<Vec<_>>())?;
     let guest_mem = guest_mib.map(|mib| format!("{mib}M"));
     let guest = GuestArgs { kernel: Some(kernel.into()), guest_mem, xmode: Some(Switch::On), ..GuestArgs::default() };
@@ -166,7 +166,7 @@ pub fn run() -> Result<()> {
         let parts: serde_json::Map<_, Value> = parts.iter().map(|(what, c)| ((*what).into(), c.instructions().into())).collect();
         rows.push(json!({ "kernel": kernel, "files": files, "instructions": all, "parts": parts }));
     }
-    println!("the smallest machine on which a container works (--mem), and the smallest domain on a large one (--guest-mem)");
+    println!("the smallest machine on which a container works , and the smallest domain on a large one (--mem)");
     least.iter().for_each(|(name, machine, domain)| println!("  {name}: {machine} MiB, {domain} MiB"));
     let sizes: serde_json::Map<_, Value> = sizes.into_iter().map(|(what, kib)| (what.into(), kib.into())).collect();
     save("footprint", &json!({ "kernel_kib": sizes, "start": rows, "smallest_mib": least }))

@@ -25,7 +25,7 @@ use crate::initrd::Script;
 use crate::iso::{self, Boot};
 use crate::qemu::{self, BootFrom, Ended, Input, Machine};
 use crate::run::{self, GuestArgs};
-use crate::screen::Show;
+use crate::screen::{Domains, Show};
 use crate::sh;
 
 /// The machine's memory and the guest's, in MiB.
@@ -82,7 +82,7 @@ impl Under {
     /// What boots `script` under it.
     fn boot(self, script: &Script) -> Result<Boot> {
         // Xen has no other kind of first domain, and its kernel does more on the way up.
-        let guest = GuestArgs { guest_mem: Some(format!("{GUEST_MIB}M")), initial: true, ..GuestArgs::default() };
+        let guest = GuestArgs { guest_mem: Some(format!("{GUEST_MIB}M")), initial: true, ..GuestArgs::stock() };
         if self == Self::XKernel {
             return run::boot(&guest, script, true);
         }
@@ -119,7 +119,7 @@ pub fn machine(boot: BootFrom, name: &str) -> Result<Machine> {
         timeout: Some(TIMEOUT),
         log: qemu::log_file(&format!("bench-{name}"))?,
         show: Show::Nothing,
-        several: false,
+        domains: Domains::One,
         input: Input::Nothing,
         more: Vec::new(),
     })

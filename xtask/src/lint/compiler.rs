@@ -8,7 +8,7 @@ use super::Finding;
 use crate::{setup, sh};
 
 /// Crates that run on the host as well.
-const HOST: &[&str] = &["xtask", "x-init", "xen-abi", "pv-core", "dom-image", "crossings", "x-calls", "abom", "abom-cli"];
+const HOST: &[&str] = &["xtask", "x-image", "x-init", "xen-abi", "pv-core", "dom-image", "crossings", "x-calls", "abom", "abom-cli"];
 
 /// Programs that are tests from end to end.
 const PROGRAMS: &[&str] = &["--package", "linux-programs"];

@@ -22,6 +22,7 @@ const AREAS: &[(&str, &[&str])] = &[
     ("abom: the tool", &["abom/cli/"]),
     ("abom", &["abom/"]),
     ("x-init", &["x-init/"]),
+    ("x-image", &["x-image/"]),
     ("test guests", &["tests/"]),
     ("xtask", &["xtask/"]),
 ];

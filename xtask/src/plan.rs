@@ -1,0 +1,115 @@
+//! What a run is to be, before anything is built: which guest or containers, how much memory, and who types.
+
+use std::io::IsTerminal;
+
+use anyhow::{Result, bail};
+
+use crate::container::Container;
+use crate::initrd::Script;
+use crate::run::{GuestArgs, LIBOS, LIBOS_SMP, On, RunArgs, STOCK, Switch, mib};
+use crate::source::Source;
+
+/// The machine's memory, if nothing asks for more, and what of a machine is not for domains, in MiB.
+const USUAL_MIB: u64 = 1024;
+const OWN_MIB: u64 = 96;
+/// The same where Xen and its first domain run.
+const OTHERS_MIB: u64 = 768;
+/// A kernel's file, at the most.
+const KERNEL_FILE_MIB: u64 = 16;
+
+/// Memory for the machine, in MiB, where `containers` or a guest run.
+pub fn machine_mib(args: &RunArgs, guest: &GuestArgs, containers: &[Container]) -> Result<u64> {
+    if let Some(mem) = &args.machine_mem {
+        return mib(mem);
+    }
+    let needs: u64 = containers.iter().map(Container::needs).max().unwrap_or(0);
+    let Some(each) = guest.guest_mem.as_deref().map(mib).transpose()? else {
+        return Ok(USUAL_MIB.max(needs + OWN_MIB));
+    };
+    if args.on == On::Native {
+        return Ok(each);
+    }
+    let further = guest.domains.iter().flat_map(|d| d.split(',').filter_map(|part| part.strip_prefix("mem="))).map(mib);
+    let all = each * (1 + guest.beside.len() as u64) + further.sum::<Result<u64>>()?;
+    // The boot loader's copies, and what is kept for every frame.
+    let files: u64 = containers.iter().map(|c| c.packed_mib() + KERNEL_FILE_MIB).sum();
+    let own = if args.on == On::XKernel { OWN_MIB } else { OTHERS_MIB };
+    Ok(all + all / 32 + files + own)
+}
+
+/// What the machine's domains are.
+pub struct Plan {
+    /// What has a kernel now.
+    pub guest: GuestArgs,
+    /// The containers, if it is none that is bare.
+    pub containers: Vec<Container>,
+    /// The script of the first.
+    pub script: Script,
+    /// Whether somebody types.
+    pub by_hand: bool,
+    /// Whether that is at a terminal.
+    pub interactive: bool,
+}
+
+/// Makes of arguments what is to be booted. Without a kernel or an initrd it is a container, the usual one if none is named.
+pub fn plan(args: &RunArgs) -> Result<Plan> {
+    let mut guest = args.guest.clone();
+    let asked = args.container.names_files() || args.container.detail().is_some();
+    if guest.initrd.is_some() && (!args.command.is_empty() || asked) {
+        bail!("a command or a container needs the built-in initrd: leave --initrd out");
+    }
+    let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let interactive = args.command.is_empty() && terminal;
+    if !asked && (guest.kernel.is_some() || guest.initrd.is_some()) {
+        guest.kernel.get_or_insert_with(|| STOCK.into());
+        let script = if args.command.is_empty() { Script::Shell } else { Script::Command(args.command.clone()) };
+        return Ok(Plan { guest, containers: Vec::new(), script, by_hand: args.command.is_empty(), interactive });
+    }
+    // A shell listens to what is piped to it; what an image says listens to a terminal only.
+    let shell = args.container.sources().iter().any(Source::is_shell) && args.container.entrypoint.is_none();
+    let by_hand = args.command.is_empty() && (terminal || shell);
+    let containers = Container::all(&args.container, &args.command, by_hand)?;
+    if containers.len() > 1 && args.on != On::XKernel {
+        bail!("containers side by side need --on x-kernel");
+    }
+    guest.kernel.get_or_insert_with(|| if guest.vcpus.is_some_and(|n| n > 1) { LIBOS_SMP } else { LIBOS }.into());
+    let script = Container::place(&containers, &mut guest)?;
+    Ok(Plan { guest, containers, script, by_hand, interactive })
+}
+
+/// What is about to run, for somebody at a terminal.
+pub fn banner(args: &RunArgs, plan: &Plan, mem_mib: u64) -> String {
+    let kernel = plan.guest.kernel.as_deref().map(|k| k.display().to_string()).unwrap_or_default();
+    let libos = [LIBOS, LIBOS_SMP].contains(&kernel.as_str());
+    let kernel = if libos { "X-LibOS".to_string() } else { kernel };
+    let xmode = plan.guest.xmode != Some(Switch::Off) && libos && args.on == On::XKernel;
+    let abom = plan.guest.abom != Some(Switch::Off);
+    let mode = match (xmode, abom) {
+        (true, true) => "in X-mode, system calls become function calls",
+        (true, false) => "in X-mode, system calls stay as they are",
+        (false, _) => "an ordinary guest",
+    };
+    let what = match &*plan.containers {
+        [] => "a guest".to_string(),
+        [_] => args.container.sources().first().map(|s| format!("the container {}", s.name())).unwrap_or_default(),
+        several => several.iter().filter_map(|c| c.name.as_deref()).collect::<Vec<_>>().join(", "),
+    };
+    let memory = plan.guest.guest_mem.as_ref().map_or_else(|| format!("all of {mem_mib} MiB"), |mem| format!("{mem} of {mem_mib} MiB"));
+    let several = if plan.containers.len() > 1 { "; Ctrl-] i: the input to the next one" } else { "" };
+    format!(
+        "{what} on {kernel} ({mode}), {memory}\n\
+         xtask: leave with `exit`; Ctrl-a x switches the machine off; Ctrl-] h: debug keys{several}"
+    )
+}
+
+/// How programs called their kernel, from the counters of all domains.
+pub fn figures(stats: &serde_json::Value) -> Option<String> {
+    let sum = |path: &str| -> Option<u64> { stats.get("domains")?.as_array()?.iter().map(|d| d.pointer(path)?.as_u64()).sum() };
+    Some(format!(
+        "system calls: {} by function call, {} by trap; {} sites patched; {} crossings into the X-Kernel",
+        sum("/syscalls/call")?,
+        sum("/syscalls/trap")?,
+        sum("/abom/patched")?,
+        sum("/crossings")?
+    ))
+}
