@@ -60,6 +60,11 @@ const SETS: &[Set] = &[
             "wrk",
         ],
     },
+    // What brings its own way to make system calls, or makes others than a C program does.
+    Set {
+        name: "languages",
+        packages: &["binutils", "caddy", "gcc", "libc6-dev", "nodejs", "openjdk-17-jdk-headless", "util-linux", "wrk"],
+    },
     // What images of tests are made of.
     Set { name: "image", packages: &["attr"] },
     Set { name: "redis", packages: &["redis-server", "redis-tools"] },

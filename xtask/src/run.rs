@@ -210,11 +210,11 @@ pub fn symbols(guest: &GuestArgs) -> Result<PathBuf> {
 
 /// The boot modules for a guest.
 fn modules(guest: &GuestArgs, script: &Script) -> Result<Vec<Module>> {
-    guest.guest_mem.as_deref().map(mib).transpose()?;
+    let mem = guest.guest_mem.as_deref().map(mib).transpose()?;
     let (kernel, initrd, cmdline) = files(guest, script)?;
     let name = |name: &String| format!(" name={name}");
     let options = [
-        guest.guest_mem.as_ref().map(|m| format!(" mem={m}")),
+        mem.map(|mib| format!(" mem={mib}M")),
         guest.vcpus.map(|n| format!(" vcpus={n}")),
         guest.initial.then(|| " initial=yes".to_string()),
         guest.xmode.map(|x| format!(" xmode={}", x.name())),

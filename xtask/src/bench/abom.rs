@@ -12,10 +12,20 @@ use crate::container::{Container, ContainerArgs};
 use crate::iso;
 use crate::qemu::{self, BootFrom, Machine};
 use crate::run::{self, GuestArgs};
-use crate::sh;
+use crate::{build, sh};
 
-/// Parts of tests/workloads/all.sh.
-const PARTS: [&str; 6] = ["shell", "sqlite", "python", "redis", "memcached", "nginx"];
+/// Where the programs of some parts come from, and the memory of the machine that they run on, in MiB.
+struct Place {
+    rootfs: &'static str,
+    mem_mib: u64,
+    /// Parts of tests/workloads/all.sh.
+    parts: &'static [&'static str],
+}
+
+const PLACES: [Place; 2] = [
+    Place { rootfs: "debian:workloads", mem_mib: 1024, parts: &["shell", "sqlite", "python", "redis", "memcached", "nginx"] },
+    Place { rootfs: "debian:languages", mem_mib: 3072, parts: &["go", "rust", "java", "node", "gcc"] },
+];
 /// How long one may take.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -41,14 +51,16 @@ fn left(log: &str) -> BTreeMap<String, usize> {
     left
 }
 
-fn run_part(name: &'static str, kernel: Option<&str>) -> Result<Part> {
+fn run_part(place: &Place, name: &'static str, kernel: Option<&str>) -> Result<Part> {
     let mut command = ContainerArgs::workloads_command();
     command.push(name.into());
-    let container = Container::new(&ContainerArgs::workloads(), &command)?;
+    let mut args = ContainerArgs { rootfs: vec![place.rootfs.into()], ..ContainerArgs::workloads() };
+    args.add.push(format!("{}:/server", build::programs()?.join("server").display()));
+    let container = Container::new(&args, &command)?;
     let guest = GuestArgs { kernel: Some(kernel.unwrap_or(run::LIBOS).into()), options: "loglevel=debug".into(), ..GuestArgs::default() };
     let image = sh::target("bench/abom.iso")?;
     iso::make(&run::boot(&guest, &container.script(), true)?, &image)?;
-    let machine = Machine { timeout: Some(TIMEOUT), ..machine(BootFrom::Iso(image), &format!("abom-{name}"))? };
+    let machine = Machine { mem_mib: place.mem_mib, timeout: Some(TIMEOUT), ..machine(BootFrom::Iso(image), &format!("abom-{name}"))? };
     eprintln!("xtask: {name}; the log is {}", machine.log.display());
     let ended = qemu::run(&machine)?;
     if !ended.log.lines().any(|l| l == "VERDICT SUCCESS") {
@@ -70,7 +82,8 @@ fn run_part(name: &'static str, kernel: Option<&str>) -> Result<Part> {
 
 /// `bench abom`.
 pub fn run(kernel: Option<&str>) -> Result<()> {
-    let parts = PARTS.iter().map(|name| run_part(name, kernel)).collect::<Result<Vec<_>>>()?;
+    let all = PLACES.iter().flat_map(|place| place.parts.iter().map(move |&name| (place, name)));
+    let parts = all.map(|(place, name)| run_part(place, name, kernel)).collect::<Result<Vec<_>>>()?;
     println!("{:<12}{:>12}{:>12}{:>10}{:>9}", "", "by trap", "by call", "by call", "patched");
     for part in &parts {
         let share = part.call as f64 * 100.0 / (part.call + part.trap).max(1) as f64;
