@@ -1,11 +1,16 @@
-//! The two ways to make a system call.
+//! The ways to make a system call.
 
 use std::arch::asm;
 
 use x_calls::{TABLE, Table};
 
-/// The slots that are called, the first included.
-pub const SLOTS: usize = x_calls::NUMBERS as usize + 1;
+/// The slot that is jumped to, with the return address in rcx: behind those that are called.
+pub const JUMP: usize = x_calls::NUMBERS as usize + 1;
+/// All slots.
+pub const SLOTS: usize = JUMP + 1;
+
+/// What names the slot in an instruction: the lower half of its address.
+pub const SLOT_OF_JUMP: u32 = x_calls::JUMP as u32;
 
 /// How a system call is made.
 #[derive(Clone, Copy, Debug)]
@@ -14,31 +19,35 @@ pub enum Way {
     Instruction,
     /// By a call through the table.
     Table(Table),
+    /// By a jump through the table.
+    Jump,
 }
 
 /// What a child does in one of them; 0 if all is well.
 pub type Act = fn(Way) -> i32;
 
-/// Both ways.
+/// All ways.
 #[derive(Clone, Copy, Debug)]
 pub struct Ways {
     /// By the instruction.
     pub instruction: Way,
     /// By the table.
     pub table: Way,
+    /// By the table's jump.
+    pub jump: Way,
 }
 
 impl Ways {
-    /// Both, if there is a table.
+    /// All, if there is a table.
     pub fn find() -> Option<Self> {
         // SAFETY: any key may be asked for.
         let hwcap2 = unsafe { libc::getauxval(libc::AT_HWCAP2) };
-        Table::find(hwcap2).map(|table| Self { instruction: Way::Instruction, table: Way::Table(table) })
+        Table::find(hwcap2).map(|table| Self { instruction: Way::Instruction, table: Way::Table(table), jump: Way::Jump })
     }
 
     /// With names for checks.
-    pub fn named(self) -> [(&'static str, Way); 2] {
-        [("instruction", self.instruction), ("table", self.table)]
+    pub fn named(self) -> [(&'static str, Way); 3] {
+        [("instruction", self.instruction), ("table", self.table), ("jump", self.jump)]
     }
 }
 
@@ -52,12 +61,22 @@ impl Way {
         let nr = nr as usize;
         let mut all = [0; 6];
         all[..N].copy_from_slice(&arguments);
-        if let Self::Table(table) = self {
-            // SAFETY: the caller's obligation.
-            return unsafe { table.call(nr, all) };
-        }
         let [a, b, c, d, e, f] = all;
         let result;
+        match self {
+            Self::Instruction => {}
+            // SAFETY: the caller's obligation.
+            Self::Table(table) => return unsafe { table.call(nr, all) },
+            Self::Jump => {
+                // SAFETY: as below; nothing of the stack is used.
+                unsafe {
+                    asm!("lea rcx, [rip + 2f]", ".byte 0xff, 0x24, 0x25", ".long {slot}", "2:", slot = const SLOT_OF_JUMP,
+                         inlateout("rax") nr => result, in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e,
+                         in("r9") f, lateout("rcx") _, lateout("r11") _);
+                }
+                return result;
+            }
+        }
         // SAFETY: the caller's obligation; the registers named are those that the instruction changes.
         unsafe {
             asm!("syscall", inlateout("rax") nr => result, in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e,

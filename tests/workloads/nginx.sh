@@ -1,4 +1,5 @@
 # A web server with a process for the work, and wrk: pages small and large, reload, shutdown.
+. "$here/http.sh"
 mkdir -p /tmp/www /run /var/log/nginx /var/lib/nginx
 head -c 1048576 /dev/urandom > /tmp/www/large
 echo 'hello from nginx' > /tmp/www/index.html
@@ -22,21 +23,9 @@ page() { python3 -c 'import sys, urllib.request; sys.stdout.buffer.write(urllib.
 answers 30 page
 ok nginx-page "$(page)" 'hello from nginx'
 ok nginx-large "$(page large | sha256sum)" "$(sha256sum < /tmp/www/large)"
-# load NAME URL: some seconds of requests, none of which may go wrong.
-load() {
-    local out
-    out=$(timeout -k 5 60 wrk -t 2 -c 16 -d 4s "http://127.0.0.1:8080/$2" 2>&1)
-    local count
-    count=$(awk '/requests in/ { print $1 }' <<<"$out")
-    if [ "${count:-0}" -gt 20 ] && ! grep -qE 'Socket errors|Non-2xx' <<<"$out"; then
-        echo "CHECK $1 ok"
-    else
-        echo "CHECK $1 FAIL: $(tail -n 4 <<<"$out" | tr '\n' ' ')"
-        bad=1
-    fi
-}
-load nginx-wrk-small ''
-load nginx-wrk-large large
+
+load nginx-wrk-small 8080
+load nginx-wrk-large 8080 large
 kill -HUP $server
 sleep 1
 ok nginx-reload "$(page)" 'hello from nginx'

@@ -1,20 +1,20 @@
 //! Folders as archives that Linux unpacks into its initial file system (newc), compressed.
 //!
-//! Files go through a buffer, however large they are. Compressed with gzip, the only way that X-LibOS knows, at its
-//! fastest: while it boots, the kernel has the archive and what it has unpacked in memory at the same time. An archive
-//! may stand behind another: the kernel takes them in turn.
+//! Files go through a buffer, however large they are. While it boots, the kernel has the archive and what it has unpacked
+//! in memory at the same time, so large ones are compressed, with zstd, which takes the kernel half the instructions that
+//! gzip does; unpacking a small one would still take more of them than all else at its start. An archive may stand behind
+//! another: the kernel takes them in turn.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, BufWriter, Read, Seek, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use cpio::newc;
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use zstd::Encoder;
 
 /// What the kernel keeps for a file besides its content: an inode and an entry in its folder, in bytes.
 const PER_FILE: u64 = 1024;
@@ -99,7 +99,7 @@ impl Tree {
     /// # Errors
     /// What cannot be read or written, and what is too large for the format.
     pub fn pack(&self, to: &Path) -> Result<()> {
-        let mut archive = Archive::create(to)?;
+        let mut archive = Archive::create(to, self.memory())?;
         // Whoever packs as an ordinary user has unpacked as one, too: what is his is root's.
         let own = std::fs::metadata("/proc/self").map_or(0, |m| m.uid());
         let mut links: HashMap<(u64, u64), u32> = HashMap::new();
@@ -132,17 +132,50 @@ impl Tree {
     }
 }
 
+/// An archive of up to so many bytes is not compressed.
+const SMALL: u64 = 8 << 20;
+/// How well archives are compressed, and how far back (as a power of two) they refer: that much the kernel needs for it.
+const LEVEL: i32 = 3;
+const WINDOW_LOG: u32 = 18;
+
+/// Where an archive goes.
+enum Output {
+    Plain(BufWriter<File>),
+    Packed(Encoder<'static, File>),
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(file) => file.write(bytes),
+            Self::Packed(encoder) => encoder.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Plain(file) => file.flush(),
+            Self::Packed(encoder) => encoder.flush(),
+        }
+    }
+}
+
 /// An archive that is being written.
 pub struct Archive {
-    out: GzEncoder<File>,
+    out: Output,
     number: u32,
 }
 
 impl Archive {
-    /// A new one.
-    pub fn create(to: &Path) -> Result<Self> {
+    /// A new one, of files that take so much memory.
+    pub fn create(to: &Path, memory: u64) -> Result<Self> {
         let file = File::create(to).with_context(|| format!("cannot write {}", to.display()))?;
-        Ok(Self { out: GzEncoder::new(file, Compression::fast()), number: 0 })
+        if memory <= SMALL {
+            return Ok(Self { out: Output::Plain(BufWriter::new(file)), number: 0 });
+        }
+        let mut encoder = Encoder::new(file, LEVEL)?;
+        encoder.window_log(WINDOW_LOG)?;
+        Ok(Self { out: Output::Packed(encoder), number: 0 })
     }
 
     /// A number that no file has yet.
@@ -178,7 +211,13 @@ impl Archive {
     /// Ends it.
     pub fn finish(mut self) -> Result<()> {
         newc::trailer(&mut self.out)?;
-        self.out.finish()?.flush()?;
+        let mut file = match self.out {
+            Output::Plain(file) => file.into_inner()?,
+            Output::Packed(encoder) => encoder.finish()?,
+        };
+        // What stands behind begins at a multiple of four.
+        let length = file.stream_position()?;
+        file.write_all(&[0; 4][..usize::try_from(length.next_multiple_of(4) - length)?])?;
         Ok(())
     }
 }
@@ -187,13 +226,11 @@ impl Archive {
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    use flate2::read::GzDecoder;
-
     use super::*;
 
     /// What is in an archive: name, mode, number, size and content of each.
     fn listed(file: &Path) -> Vec<(String, u32, u32, Vec<u8>)> {
-        let mut input: Box<dyn Read> = Box::new(GzDecoder::new(File::open(file).expect("the archive")));
+        let mut input: Box<dyn Read> = Box::new(File::open(file).expect("the archive"));
         let mut list = Vec::new();
         loop {
             let mut reader = newc::Reader::new(input).expect("an entry");
@@ -219,7 +256,7 @@ mod tests {
         symlink("../a", root.join("b/l")).expect("a link");
         let tree = Tree::of(&root).expect("a tree");
         let before = tree.fingerprint();
-        let to = folder.join("archive.gz");
+        let to = folder.join("archive.cpio");
         tree.pack(&to).expect("packed");
         let list = listed(&to);
         let names: Vec<_> = list.iter().map(|e| e.0.as_str()).collect();

@@ -106,7 +106,7 @@ fn folder(rootfs: &Path) -> Result<PathBuf> {
 /// The packed root file system, made again when the folder has changed, with how much memory it takes unpacked.
 fn packed(rootfs: &Path) -> Result<(PathBuf, u64)> {
     let tree = Tree::of(&folder(rootfs)?)?;
-    let to = sh::target(&format!("initrd/rootfs-{:016x}.gz", tree.fingerprint()))?;
+    let to = sh::target(&format!("initrd/rootfs-{:016x}.cpio", tree.fingerprint()))?;
     if !to.is_file() {
         eprintln!("xtask: packing {}", rootfs.display());
         let part = to.with_extension(unique());
@@ -130,7 +130,7 @@ impl Container {
         let rootfs = args.rootfs.as_deref().context("a container needs --rootfs")?;
         let config = configuration(args, command).encode().context("the container's configuration")?;
         let (packed, unpacked) = packed(rootfs)?;
-        let initrd = sh::target(&format!("initrd/container-{}.gz", unique()))?;
+        let initrd = sh::target(&format!("initrd/container-{}.cpio", unique()))?;
         let this = Self { packed: packed.metadata()?.len(), unpacked, initrd };
         // The second archive is small and made anew, and goes behind the first.
         let own = this.initrd.with_extension("own");
@@ -172,7 +172,7 @@ fn name(path: &str) -> String {
 /// x-init has run.
 fn own_part(to: &Path, config: &[u8], added: &[String]) -> Result<()> {
     let program = build::x_init()?;
-    let mut archive = Archive::create(to)?;
+    let mut archive = Archive::create(to, 0)?;
     archive.put(&name(config::FOLDER), 0o040_700, &[])?;
     archive.put(&name(config::PROGRAM), 0o100_700, &std::fs::read(&program)?)?;
     archive.put(&name(config::FILE), 0o100_600, config)?;

@@ -1,13 +1,12 @@
 //! Initial RAM disks: a static busybox, an init script, and maybe a program of ours.
 
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use cpio::newc;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 
 use crate::{build, setup, sh};
 
@@ -113,7 +112,7 @@ pub fn make(script: &Script) -> Result<PathBuf> {
     let init = format!("{PROLOGUE}{body}");
     let mut hash = DefaultHasher::new();
     (&init, &program).hash(&mut hash);
-    let to = sh::target(&format!("initrd/{name}-{:016x}.gz", hash.finish()))?;
+    let to = sh::target(&format!("initrd/{name}-{:016x}.cpio", hash.finish()))?;
     if !to.is_file() {
         let part = to.with_extension(format!("{}-{:?}", std::process::id(), std::thread::current().id()));
         write(&part, &init, program.as_ref())
@@ -124,10 +123,10 @@ pub fn make(script: &Script) -> Result<PathBuf> {
 }
 
 fn write(to: &Path, init: &str, program: Option<&(String, Vec<u8>)>) -> Result<()> {
-    let mut out = GzEncoder::new(std::fs::File::create(to)?, Compression::fast());
+    let mut out = BufWriter::new(File::create(to)?);
     let busybox = std::fs::read("/bin/busybox")?;
     let mut inode = 1;
-    let mut add = |name: &str, mode: u32, data: &[u8], out: &mut GzEncoder<std::fs::File>| -> Result<()> {
+    let mut add = |name: &str, mode: u32, data: &[u8], out: &mut BufWriter<File>| -> Result<()> {
         inode += 1;
         let mut entry = newc::Builder::new(name).ino(inode).mode(mode).nlink(1).write(out, u32::try_from(data.len())?);
         entry.write_all(data)?;
@@ -141,6 +140,6 @@ fn write(to: &Path, init: &str, program: Option<&(String, Vec<u8>)>) -> Result<(
     }
     add("init", 0o100_755, init.as_bytes(), &mut out)?;
     newc::trailer(&mut out)?;
-    out.finish()?;
+    out.flush()?;
     Ok(())
 }

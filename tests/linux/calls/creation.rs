@@ -28,12 +28,22 @@ extern "C" fn instruction_far() {
     naked_asm!("pop r14", "syscall", "jmp r14")
 }
 
+/// Any call by the jump, for who calls this.
+#[unsafe(naked)]
+extern "C" fn jump() {
+    naked_asm!("pop rcx", ".byte 0xff, 0x24, 0x25", ".long {slot}", slot = const way::SLOT_OF_JUMP)
+}
+
 impl Targets {
     fn new(way: Way, fork: i64, exit: i64) -> Self {
         match way {
             Way::Instruction => {
                 let near = instruction as *const () as usize;
                 Self { fork: instruction_far as *const () as usize, exec: near, exit: near }
+            }
+            Way::Jump => {
+                let jump = jump as *const () as usize;
+                Self { fork: jump, exec: jump, exit: jump }
             }
             Way::Table(_) => Self { fork: way::stub_of(fork), exec: way::stub_of(libc::SYS_execve), exit: way::stub_of(exit) },
         }

@@ -3,10 +3,10 @@
 use crate::child::{self, End};
 use crate::report::Report;
 use crate::sites;
-use crate::way::{SLOTS, Ways};
+use crate::way::{JUMP, SLOTS, Ways};
 
 /// The kernel's numbers, those behind them, and some that are far away. The last two are looked at as 32 bits wide.
-const FAR: [usize; 9] = [451, SLOTS - 2, SLOTS - 1, SLOTS, SLOTS + 1, 1000, 0x4000_0027, (1 << 32) | libc::SYS_getpid as usize, usize::MAX];
+const FAR: [usize; 9] = [451, JUMP - 2, JUMP - 1, SLOTS, SLOTS + 1, 1000, 0x4000_0027, (1 << 32) | libc::SYS_getpid as usize, usize::MAX];
 
 /// What each argument is.
 const ARGUMENTS: [(&str, usize); 3] = [("zero", 0), ("minus-one", usize::MAX), ("unmapped", 8)];
@@ -89,7 +89,7 @@ fn quiet() {
     unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
 }
 
-/// Each number, with each set of arguments: through its own slot, if it has one, and through the one for any.
+/// Each number, with each set of arguments: through its own slot, if it has one, and through the two for any.
 pub fn check(report: &mut Report, _: Ways) {
     // Which waits until there is randomness: afterwards it never does.
     // SAFETY: the buffer is one byte.
@@ -101,7 +101,7 @@ pub fn check(report: &mut Report, _: Ways) {
         let (mut compared, mut differ) = (0, 0);
         for nr in (0..451).chain(FAR).filter(|nr| !LEFT_OUT.iter().any(|(out, _)| *out as usize == *nr)) {
             let want = outcome(nr, argument, None);
-            for slot in [0, nr.saturating_add(1)].into_iter().filter(|slot| *slot < SLOTS) {
+            for slot in [0, nr.saturating_add(1)].into_iter().filter(|slot| *slot < JUMP).chain([JUMP]) {
                 let got = outcome(nr, argument, Some(slot));
                 compared += 1;
                 if got != want {

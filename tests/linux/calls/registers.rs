@@ -3,7 +3,7 @@
 use crate::report::Report;
 use crate::signals;
 use crate::sites::{self, NAMES, R11, RAX, RCX, RDI, RDX, RSI, State};
-use crate::way::{SLOTS, Way, Ways};
+use crate::way::{JUMP, Way, Ways};
 
 /// Carry, parity, adjust, zero, sign, overflow.
 pub const ARITHMETIC: u64 = 0x8d5;
@@ -37,7 +37,7 @@ fn calls(pid: i64) -> [Call; 10] {
         // All registers are saved for it.
         call("bad clone", of(libc::SYS_clone), [u64::MAX, 2, 3], -22),
         call("bad clone through slot 0", (libc::SYS_clone as usize, 0), [u64::MAX, 2, 3], -22),
-        call("none", (SLOTS - 2, SLOTS - 1), [1, 2, 3], -38),
+        call("none", (JUMP - 2, JUMP - 1), [1, 2, 3], -38),
         call("none through slot 0", (1000, 0), [1, 2, 3], -38),
         // A signal without a handler, and one with: the way back is another one.
         call("kill by 0", of(libc::SYS_kill), [this, 0, 3], 0),
@@ -61,19 +61,20 @@ fn before(call: &Call, flags: u64) -> State {
 
 /// What is wrong with the state behind the call.
 fn faults(way: Way, call: &Call, before: &State, after: &State) -> Vec<String> {
-    let by_table = matches!(way, Way::Table(_));
+    let (by_instruction, by_table) = (matches!(way, Way::Instruction), matches!(way, Way::Table(_)));
     let mut faults = Vec::new();
     let mut compare = |what: &str, got: u64, want: u64| {
         if got != want {
             faults.push(format!("{what}: {got:#x} instead of {want:#x}"));
         }
     };
-    let lost = if by_table { ARITHMETIC } else { 0 };
-    let flags = if by_table { before.flags & !DIRECTION } else { before.flags };
+    let lost = if by_instruction { 0 } else { ARITHMETIC };
+    let flags = if by_instruction { before.flags } else { before.flags & !DIRECTION };
     for (i, name) in NAMES.into_iter().enumerate() {
         let want = match i {
             RAX => call.result as u64,
-            RCX | R11 if by_table => continue,
+            RCX if by_table => continue,
+            R11 if !by_instruction => continue,
             RCX => after.behind,
             R11 => before.flags,
             _ => before.general[i],

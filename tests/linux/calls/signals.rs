@@ -1,7 +1,7 @@
 //! Signals in and around calls: what handlers see, and calls in handlers.
 
 use std::arch::naked_asm;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::SeqCst};
 
 use crate::child::{self, End};
 use crate::report::Report;
@@ -115,11 +115,11 @@ fn take(way: Way) -> i32 {
     i32::from(got != libc::SIGUSR1 as isize)
 }
 
-/// How the handlers make their calls.
-static BY_TABLE: AtomicI64 = AtomicI64::new(0);
+/// How the handlers make their calls: the way's place among [`Ways::named`].
+static HANDLERS: AtomicUsize = AtomicUsize::new(0);
 
 fn handlers_way() -> Way {
-    Ways::find().filter(|_| BY_TABLE.load(SeqCst) == 1).map_or(Way::Instruction, |w| w.table)
+    Ways::find().map_or(Way::Instruction, |ways| ways.named()[HANDLERS.load(SeqCst)].1)
 }
 
 extern "C" fn outer(_: i32) {
@@ -134,7 +134,12 @@ extern "C" fn outer(_: i32) {
 
 /// A handler makes calls, one of which has another handler called.
 fn nested(way: Way) -> i32 {
-    BY_TABLE.store(i64::from(matches!(way, Way::Table(_))), SeqCst);
+    let place = match way {
+        Way::Instruction => 0,
+        Way::Table(_) => 1,
+        Way::Jump => 2,
+    };
+    HANDLERS.store(place, SeqCst);
     handle(libc::SIGUSR1, outer, 0);
     handle(libc::SIGUSR2, count, 0);
     way.raise(libc::SIGUSR1);
@@ -145,6 +150,12 @@ fn nested(way: Way) -> i32 {
 #[unsafe(naked)]
 extern "C" fn restore() {
     naked_asm!(".byte 0xff, 0x14, 0x25", ".long 0xff600000 + 8 * (15 + 1)", "ud2")
+}
+
+/// The same by the jump, which leaves the stack alone.
+#[unsafe(naked)]
+extern "C" fn restore_by_jump() {
+    naked_asm!("mov eax, 15", ".byte 0xff, 0x24, 0x25", ".long {slot}", slot = const way::SLOT_OF_JUMP)
 }
 
 /// As the kernel wants it.
@@ -163,7 +174,7 @@ fn sigreturn(way: Way) -> i32 {
     let action = Action {
         handler: look as *const () as usize,
         flags: SA_RESTORER | libc::SA_SIGINFO as u64,
-        restorer: restore as *const () as usize,
+        restorer: if matches!(way, Way::Jump) { restore_by_jump as *const () as usize } else { restore as *const () as usize },
         mask: 0,
     };
     // SAFETY: the handler is one.

@@ -2,7 +2,7 @@
 
 use std::arch::naked_asm;
 
-use crate::way::{self, Way};
+use crate::way::{self, JUMP, Way};
 
 /// Registers around a call.
 #[repr(C)]
@@ -81,6 +81,7 @@ macro_rules! exchange {
 
 exchange!(exchange_by_instruction, "syscall");
 exchange!(exchange_by_table, "call qword ptr [rsp]");
+exchange!(exchange_by_jump, "lea rcx, [rip + 2f]\n jmp qword ptr [rsp]");
 
 /// Makes the call that the registers in `before` say, through slot `slot` if by the table, and returns what they are
 /// then. Not for several threads at once.
@@ -94,6 +95,8 @@ pub unsafe fn exchange(way: Way, slot: usize, before: &State) -> State {
         Way::Instruction => unsafe { exchange_by_instruction(before, &raw mut after, 0) },
         // SAFETY: as above, and the table is there.
         Way::Table(_) => unsafe { exchange_by_table(before, &raw mut after, way::stub(slot)) },
+        // SAFETY: as above.
+        Way::Jump => unsafe { exchange_by_jump(before, &raw mut after, way::stub(JUMP)) },
     }
     after
 }
@@ -136,6 +139,7 @@ macro_rules! lone {
 
 lone!(lone_by_instruction, "syscall");
 lone!(lone_by_table, "call qword ptr [rsp]");
+lone!(lone_by_jump, "lea rcx, [rip + 3f]\n jmp qword ptr [rsp]\n 3:");
 
 /// Makes any system call, through slot `slot` if there is one. If it `forks`, the new process exits.
 ///
@@ -146,14 +150,16 @@ pub unsafe fn lone(nr: usize, arguments: &[usize; 6], slot: Option<usize>, forks
         // SAFETY: the caller's obligation.
         None => unsafe { lone_by_instruction(nr, arguments.as_ptr(), 0, forks) },
         // SAFETY: the caller's obligation.
+        Some(JUMP) => unsafe { lone_by_jump(nr, arguments.as_ptr(), way::stub(JUMP), forks) },
+        // SAFETY: the caller's obligation.
         Some(slot) => unsafe { lone_by_table(nr, arguments.as_ptr(), way::stub(slot), forks) },
     }
 }
 
-/// A function that stops at a breakpoint just before the call, for who traces it. All other registers are known
+/// A function that stops at a breakpoint just before the call (behind what prepares it), for who traces it. All other registers are known
 /// there, and rbx is 7.
 macro_rules! stopping {
-    ($name:ident, $call:literal) => {
+    ($name:ident, $ahead:literal, $call:literal) => {
         /// # Safety
         /// As for the system call; someone must trace the process.
         #[unsafe(naked)]
@@ -182,6 +188,7 @@ macro_rules! stopping {
                 "mov r10, [r11 + 24]",
                 "mov r8, [r11 + 32]",
                 "mov r9, [r11 + 40]",
+                $ahead,
                 "int3",
                 $call,
                 "nop",
@@ -198,12 +205,13 @@ macro_rules! stopping {
     };
 }
 
-stopping!(stopping_by_instruction, "syscall");
-stopping!(stopping_by_table, "call qword ptr [rsp]");
+stopping!(stopping_by_instruction, "", "syscall");
+stopping!(stopping_by_table, "", "call qword ptr [rsp]");
+stopping!(stopping_by_jump, "lea rcx, [rip + 2f]", "jmp qword ptr [rsp]\n 2:");
 
 /// How long the call is at [`stopping`].
 pub fn length(way: Way) -> u64 {
-    if matches!(way, Way::Table(_)) { 3 } else { 2 }
+    if matches!(way, Way::Instruction) { 2 } else { 3 }
 }
 
 /// Makes system call `nr` just behind a breakpoint.
@@ -217,5 +225,7 @@ pub unsafe fn stopping(way: Way, nr: i64, arguments: [usize; 6]) -> isize {
         Way::Instruction => unsafe { stopping_by_instruction(nr, arguments.as_ptr(), 0) },
         // SAFETY: the caller's obligation.
         Way::Table(_) => unsafe { stopping_by_table(nr, arguments.as_ptr(), way::stub(nr + 1)) },
+        // SAFETY: the caller's obligation.
+        Way::Jump => unsafe { stopping_by_jump(nr, arguments.as_ptr(), way::stub(JUMP)) },
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use crate::child::{self, End};
 use crate::report::Report;
 use crate::signals;
-use crate::way::{self, Ways};
+use crate::way::{self, Way, Ways};
 
 /// Where the stack is that is there.
 static mut OWN: usize = 0;
@@ -38,6 +38,38 @@ unsafe extern "C" fn call_on(rsp: usize, target: usize, nr: usize, arguments: *c
 #[unsafe(naked)]
 unsafe extern "C" fn jump_on(rsp: usize, target: usize, nr: usize) -> isize {
     naked_asm!("mov rax, rdx", "mov rsp, rdi", "jmp rsi")
+}
+
+/// The same by the table's jump, with the way back in rcx: the stack is nobody's business.
+///
+/// # Safety
+/// As for the system call.
+#[unsafe(naked)]
+unsafe extern "C" fn jump_with(rsp: usize, nr: usize) -> isize {
+    naked_asm!(
+        "mov [rip + {own}], rsp",
+        "mov rax, rsi",
+        "mov rsp, rdi",
+        "lea rcx, [rip + 2f]",
+        ".byte 0xff, 0x24, 0x25",
+        ".long {slot}",
+        "2: mov rsp, [rip + {own}]",
+        "ret",
+        own = sym OWN,
+        slot = const way::SLOT_OF_JUMP,
+    )
+}
+
+/// Calls by the jump, of both paths, that have their result whatever the stack is.
+fn jumps(rsp: usize) -> i32 {
+    // SAFETY: it has no arguments.
+    let own = unsafe { jump_with(rsp, libc::SYS_getpid as usize) };
+    // SAFETY: the new process ends at once.
+    let new = unsafe { jump_with(rsp, libc::SYS_fork as usize) };
+    if new == 0 {
+        Way::Instruction.exit(3);
+    }
+    i32::from(own != std::process::id() as isize || new <= 0 || child::wait(new as i32) != End::Exited(3))
 }
 
 /// An ordinary function, in two instructions.
@@ -121,6 +153,7 @@ pub fn check(report: &mut Report, _: Ways) {
         report.check(&format!("stack {name}, a function"), ordinary, want);
         report.check(&format!("stack {name}"), fast, ordinary);
         report.check(&format!("stack {name}, all registers"), full, ordinary);
+        report.check(&format!("stack {name}, by the jump"), child::run(|| jumps(rsp)), fine);
         if want != fine {
             for nr in [libc::SYS_getpid, libc::SYS_fork, libc::SYS_exit_group] {
                 // SAFETY: the process may be lost.

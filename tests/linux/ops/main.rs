@@ -24,15 +24,21 @@ fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let calls = match args.next().as_deref() {
         Some("trap") => Way::Instruction,
-        Some("call") => match Ways::find() {
-            Some(ways) => ways.table,
+        Some(by @ ("call" | "jump")) => match Ways::find() {
+            Some(ways) => {
+                if by == "call" {
+                    ways.table
+                } else {
+                    ways.jump
+                }
+            }
             None => {
                 eprintln!("ops: there is no table of system calls here");
                 return ExitCode::FAILURE;
             }
         },
         _ => {
-            eprintln!("usage: ops trap|call [NAME[=TIMES]…]");
+            eprintln!("usage: ops trap|call|jump [NAME[=TIMES]…]");
             return ExitCode::from(2);
         }
     };

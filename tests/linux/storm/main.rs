@@ -56,14 +56,18 @@ fn caller(ways: Ways, index: usize) -> Result<(), String> {
     while !OVER.load(Ordering::Relaxed) {
         round += 1;
         // One call by the instruction among many by the table; one with all registers; a word of memory, by a fault.
-        let way = if round.is_multiple_of(16) { ways.instruction } else { ways.table };
+        let way = match round % 16 {
+            0 => ways.instruction,
+            1..8 => ways.table,
+            _ => ways.jump,
+        };
         let base = 0x10_0000_0000 * (index + 1) + round;
         set_gs(base);
         let said = tid(way);
         if said != own {
             return Err(format!("round {round}: thread {own} is told that it is {said}"));
         }
-        if round.is_multiple_of(64) {
+        if round.is_multiple_of(33) {
             // SAFETY: flags that are refused; no memory is named.
             let refused = unsafe { way.call(libc::SYS_clone, [libc::CLONE_THREAD as usize, 0, 0, 0, 0]) };
             if refused != -(libc::EINVAL as isize) {

@@ -5,8 +5,8 @@
 //! through the call. What it hits is for the emulator's log to say (xtask/src/sweep.rs); here each call is checked: its
 //! result, all registers, the red zone, and that what the event brought is there when the call is over.
 //!
-//! The event is a signal, or wakes a thread that is more urgent; the call is made by the table, by the table with all
-//! registers saved, or by the instruction, or is a page fault instead.
+//! The event is a signal, or wakes a thread that is more urgent; the call is made by the table or its jump, without and
+//! with all registers saved, or by the instruction, or is a page fault instead.
 
 #![expect(unsafe_code, reason = "system calls and registers are what is looked at")]
 // UNSAFETY: registers are set and read around raw system calls, and signals arrive among them.
@@ -25,6 +25,10 @@ const SWEEPS: &[(Way, Kind, u32)] = &[
     (Way::Table, Kind::Thread, 800),
     (Way::TableAll, Kind::Signal, 1_000),
     (Way::TableAll, Kind::Thread, 1_000),
+    (Way::Jump, Kind::Signal, 800),
+    (Way::Jump, Kind::Thread, 800),
+    (Way::JumpAll, Kind::Signal, 1_000),
+    (Way::JumpAll, Kind::Thread, 1_000),
     (Way::Instruction, Kind::Signal, 1_500),
     (Way::Instruction, Kind::Thread, 1_500),
     (Way::Fault, Kind::Signal, 5_000),
@@ -72,7 +76,8 @@ fn differences(way: Way, probe: &Probe, given: &Registers, got: &Registers) -> S
     if others(given) != others(got) {
         wrong.push_str(&format!("registers {:x?}, not {:x?}; ", others(got), others(given)));
     }
-    if got.red_zone != 0 {
+    // A call pushes.
+    if got.red_zone != u64::from(matches!(way, Way::Table | Way::TableAll)) {
         wrong.push_str(&format!("{} words of the red zone; ", got.red_zone));
     }
     if matches!(way, Way::Instruction | Way::Fault) && got.flags != given.flags {

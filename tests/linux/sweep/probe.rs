@@ -2,7 +2,7 @@
 
 use std::arch::naked_asm;
 
-use linux_programs::way::{Ways, stub_of};
+use linux_programs::way::{SLOT_OF_JUMP, Ways, stub_of};
 
 /// How the call is made.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -11,6 +11,10 @@ pub enum Way {
     Table,
     /// By the table, a call for which the kernel saves all registers: clone, with flags that it refuses.
     TableAll,
+    /// By the table's jump: getpid.
+    Jump,
+    /// By the table's jump, clone as above.
+    JumpAll,
     /// By the instruction: getpid.
     Instruction,
     /// No system call: a first look at a page.
@@ -36,7 +40,7 @@ pub struct Registers {
     pub r15: u64,
     /// The flags, as pushed.
     pub flags: u64,
-    /// Words below the stack pointer that were changed, less the one that a call pushes.
+    /// Words below the stack pointer that were changed.
     pub red_zone: u64,
 }
 
@@ -53,14 +57,15 @@ const PAGE: usize = 4096;
 
 impl Probe {
     pub fn new(way: Way) -> Result<Self, String> {
-        let number = if way == Way::TableAll { libc::SYS_clone } else { libc::SYS_getpid } as u64;
+        let all = matches!(way, Way::TableAll | Way::JumpAll);
+        let number = if all { libc::SYS_clone } else { libc::SYS_getpid } as u64;
         let mut probe = Self { way, target: 0, number, result: u64::from(std::process::id()) };
         match way {
             Way::Instruction => {}
-            Way::Table | Way::TableAll => {
+            Way::Table | Way::TableAll | Way::Jump | Way::JumpAll => {
                 Ways::find().ok_or("there is no table of system calls here")?;
-                probe.target = stub_of(number as i64) as u64;
-                if way == Way::TableAll {
+                probe.target = if matches!(way, Way::Jump | Way::JumpAll) { JUMP } else { stub_of(number as i64) as u64 };
+                if all {
                     probe.result = i64::from(-libc::EINVAL) as u64;
                 }
             }
@@ -108,7 +113,7 @@ impl Probe {
         }
         given.rax = self.number;
         // Flags of clone: threads without shared signal handlers.
-        given.rdi = if self.way == Way::TableAll { libc::CLONE_THREAD as u64 } else { given.rdi };
+        given.rdi = if matches!(self.way, Way::TableAll | Way::JumpAll) { libc::CLONE_THREAD as u64 } else { given.rdi };
         let mut got = Registers::default();
         // SAFETY: neither call touches memory of the process; `target` is a stub of the table's, a page, or not used.
         unsafe { run(&raw const given, &raw mut got, self.target) };
@@ -116,14 +121,17 @@ impl Probe {
     }
 }
 
+/// What [`run`] knows as the jump.
+const JUMP: u64 = 1;
+
 /// Carry, parity, zero, sign, overflow, and what is always set: a reserved bit and interrupts.
 const FLAGS: u64 = 0xac7;
 
 /// Loads the registers from `given`, then calls `target`, or reads from it if it is no address of the kernel's, or
-/// executes `syscall` if it is 0; and stores the registers to `got`.
+/// executes `syscall` if it is 0, or takes the jump if it is 1; and stores the registers to `got`.
 ///
 /// # Safety
-/// The system call must touch no memory, and `target` be a stub of the table's, readable, or 0.
+/// The system call must touch no memory, and `target` be a stub of the table's, readable, 0, or 1.
 #[unsafe(naked)]
 unsafe extern "C" fn run(given: *const Registers, got: *mut Registers, target: u64) {
     naked_asm!(
@@ -139,6 +147,7 @@ unsafe extern "C" fn run(given: *const Registers, got: *mut Registers, target: u
         "mov rax, [rdi + {flags}]",
         // The flags go through the uppermost word, too.
         "push rax", "popfq",
+        "mov qword ptr [rsp - 8], -1",
         "mov rax, [rdi]",
         "mov rbx, [rdi + 0x08]", "mov rdx, [rdi + 0x10]", "mov rsi, [rdi + 0x18]", "mov rbp, [rdi + 0x28]",
         "mov r8, [rdi + 0x30]", "mov r9, [rdi + 0x38]", "mov r10, [rdi + 0x40]", "mov r12, [rdi + 0x48]",
@@ -152,22 +161,27 @@ unsafe extern "C" fn run(given: *const Registers, got: *mut Registers, target: u
         "call [rsp]",
         "jmp 4f",
         "7: mov rcx, [rsp]",
+        "lea rcx, [rcx - 1]",
+        "jrcxz 8f",
+        "mov rcx, [rsp]",
         "mov rax, [rcx]",
         "jmp 4f",
+        "8: lea rcx, [rip + 4f]",
+        ".byte 0xff, 0x24, 0x25", ".long {slot}",
         "3: syscall",
         "4: mov rcx, [rsp + 8]",
         "mov [rcx], rax",
         "mov [rcx + 0x08], rbx", "mov [rcx + 0x10], rdx", "mov [rcx + 0x18], rsi", "mov [rcx + 0x20], rdi",
         "mov [rcx + 0x28], rbp", "mov [rcx + 0x30], r8", "mov [rcx + 0x38], r9", "mov [rcx + 0x40], r10",
         "mov [rcx + 0x48], r12", "mov [rcx + 0x50], r13", "mov [rcx + 0x58], r14", "mov [rcx + 0x60], r15",
+        "mov rdi, [rsp - 8]",
         "pushfq", "pop [rcx + {flags}]",
+        "mov [rsp - 8], rdi",
         "mov rdi, rcx",
         "xor edx, edx",
         "mov ecx, 16",
         "5: mov rax, rcx",
         "neg rax",
-        "cmp rcx, 1",
-        "je 6f",
         "cmp [rsp + rax * 8], rax",
         "je 6f",
         "inc rdx",
@@ -176,6 +190,7 @@ unsafe extern "C" fn run(given: *const Registers, got: *mut Registers, target: u
         "add rsp, 16",
         "pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx",
         "ret",
+        slot = const SLOT_OF_JUMP,
         flags = const std::mem::offset_of!(Registers, flags),
         red_zone = const std::mem::offset_of!(Registers, red_zone),
     )

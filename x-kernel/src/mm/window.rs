@@ -231,17 +231,18 @@ pub(super) unsafe fn fill_bytes(to: usize, byte: u8, len: usize) {
     }
 }
 
-/// Zeroes past the caches, 32 bytes a turn: for more memory than they hold, where what is in them is of more use than
+/// Zeroes past the caches, 64 bytes a turn: for more memory than they hold, where what is in them is of more use than
 /// zeroes that nobody reads soon.
 ///
 /// # Safety
-/// The target must be writable for `len` bytes, and both multiples of 32.
+/// The target must be writable for `len` bytes, and both multiples of 64; `len` not 0.
 pub(super) unsafe fn zero_streaming(to: usize, len: usize) {
     // SAFETY: the caller's obligation. The fence puts the stores in order with whatever publishes the memory.
     unsafe {
-        core::arch::asm!("2:", "cmp {at}, {end}", "jae 3f",
+        core::arch::asm!("2:",
             "movnti [{at}], {zero}", "movnti [{at} + 8], {zero}", "movnti [{at} + 16], {zero}", "movnti [{at} + 24], {zero}",
-            "add {at}, 32", "jmp 2b", "3:", "sfence",
+            "movnti [{at} + 32], {zero}", "movnti [{at} + 40], {zero}", "movnti [{at} + 48], {zero}", "movnti [{at} + 56], {zero}",
+            "add {at}, 64", "cmp {at}, {end}", "jb 2b", "sfence",
             at = inout(reg) to => _, end = in(reg) to.saturating_add(len), zero = in(reg) 0u64, options(nostack));
     }
 }

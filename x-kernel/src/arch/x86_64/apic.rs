@@ -157,9 +157,9 @@ fn id(access: Access) -> u32 {
     if access == Access::Msr { raw } else { raw >> 24 }
 }
 
-/// Counts per nanosecond of the timer, 32.32, by watching it for 10 ms.
+/// Counts per nanosecond of the timer, 32.32, by watching it for 2 ms.
 fn measure(access: Access) -> u64 {
-    const WATCH_US: u64 = 10_000;
+    const WATCH_US: u64 = 2_000;
     access.write(reg::INITIAL_COUNT, u32::MAX);
     let (start, from) = (tsc::now_ns(), access.read(reg::CURRENT_COUNT));
     tsc::delay_us(WATCH_US);

@@ -14,7 +14,7 @@ const NS_PER_S: u64 = 1_000_000_000;
 /// Slowest and fastest counters that are believed.
 const PLAUSIBLE_HZ: core::ops::RangeInclusive<u64> = 100_000_000..=20_000_000_000;
 /// How long the HPET or the PIT is watched, in ms.
-const WATCH_MS: u64 = 50;
+const WATCH_MS: u64 = 20;
 /// Oscillator of the PIT.
 const PIT_HZ: u64 = 1_193_182;
 

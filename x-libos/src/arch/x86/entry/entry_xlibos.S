@@ -10,11 +10,12 @@
  *
  * Events are not masked on the way in or out of a system call. One that
  * arrives after the last look at the thread's flags could leave work undone;
- * three ranges are therefore marked, and xlibos_upcall undoes what has been
+ * these ranges are therefore marked, and xlibos_upcall undoes what has been
  * done of them:
  *
- *   xlibos_exit_start .. _end	registers are only loaded from the frame:
- *   xlibos_trap_exit_start ..	begin again
+ *   xlibos_call_exit_start ..	registers are only loaded from the frame:
+ *   xlibos_jump_exit_start ..	begin again
+ *   xlibos_trap_exit_start ..
  *   xlibos_iret_start .. _end	nothing is left but the frame: be the event
  *				that interrupted what the frame describes
  *
@@ -22,8 +23,8 @@
  * process's while it runs. It is kept in xlibos_process_gs, and exchanged
  * next to the instruction that loads the stack pointer; an event between the
  * two finds one of the ranges here, too. On the way in nothing but %rcx and
- * %r11 is changed before, so the whole way is begun again, perhaps on another
- * processor.
+ * %r11 is changed before, and %rcx kept where it counts, so the whole way is
+ * begun again, perhaps on another processor.
  */
 #include <linux/linkage.h>
 #include <asm/alternative.h>
@@ -51,10 +52,10 @@
 
 #ifdef CONFIG_SMP
 /* The address of the processor's data, by a segment whose limit is its number. */
-.macro CPU_BASE
-	movl	$__CPUNODE_SEG, %ecx
-	lsl	%ecx, %ecx
-	movq	__per_cpu_offset(, %rcx, 8), %rcx
+.macro CPU_BASE to=%rcx to32=%ecx
+	movl	$__CPUNODE_SEG, \to32
+	lsl	\to32, \to32
+	movq	__per_cpu_offset(, \to, 8), \to
 .endm
 #endif
 
@@ -107,29 +108,6 @@
 .endm
 
 /*
- * With events masked and a whole frame: unmasks, runs what is pending, and
- * leaves only the registers of the arguments to be loaded. If the frame is no
- * longer that of a caller who knows what is not kept, iret is the way out.
- */
-.macro UNMASK_OR_IRET
-	movq	RIP(%rsp), %rcx
-	cmpq	%rcx, RCX(%rsp)
-	jne	swapgs_restore_regs_and_return_to_usermode
-	movq	EFLAGS(%rsp), %r11
-	cmpq	%r11, R11(%rsp)
-	jne	swapgs_restore_regs_and_return_to_usermode
-	testl	$IRET_FLAGS, %r11d
-	jnz	swapgs_restore_regs_and_return_to_usermode
-	LOAD_KEPT_REGS
-	movb	$0, EVENT_MASK
-	testb	$0xff, EVENT_PENDING
-	jz	.Lnone_\@
-	call	xlibos_run_events
-.Lnone_\@:
-	movq	RAX(%rsp), %rax
-.endm
-
-/*
  * On the caller's stack: to the kernel's, with the part of the frame there
  * that a syscall instruction behind the call would have made. If
  * there is no return address to be read, the system call is none and returns
@@ -164,22 +142,41 @@
 	pushq	%rax			/* pt_regs->orig_ax */
 .endm
 
-.section .entry.text, "ax"
+/* The same with the return address in %rcx: the stack is not the caller's to write to. */
+.macro FRAME_OF_JUMP keeps_address:req have_stack:req
+#ifdef CONFIG_SMP
+	CPU_BASE %r11, %r11d
+\keeps_address:
+	movq	%rcx, xlibos_jump_back(%r11)
+	rdgsbase %rcx
+	movq	%rcx, xlibos_process_gs(%r11)
+	movq	cpu_current_top_of_stack(%r11), %rcx
+	xchgq	%rsp, %rcx
+\have_stack:
+	wrgsbase %r11
+	pushq	$__USER_DS		/* pt_regs->ss */
+	pushq	%rcx			/* pt_regs->sp */
+	movq	PER_CPU_VAR(xlibos_jump_back), %rcx
+#else
+	movq	%rsp, %r11
+	movq	PER_CPU_VAR(cpu_current_top_of_stack), %rsp
+	pushq	$__USER_DS		/* pt_regs->ss */
+	pushq	%r11			/* pt_regs->sp */
+#endif
+	cld
+	pushfq				/* pt_regs->flags */
+	movq	(%rsp), %r11
+	pushq	$__USER_CS		/* pt_regs->cs */
+	pushq	%rcx			/* pt_regs->ip */
+	pushq	%rax			/* pt_regs->orig_ax */
+.endm
 
 /*
- * A system call by function call: the table's slot leads to the number's
- * stub, and that comes here. The return address is on the caller's stack,
- * %eax has the number, the arguments are where the syscall instruction wants
- * them. %rcx, %r11 and the arithmetic flags are ours, as is the stack below
- * the return address; no other register changes.
- *
- * The frame is the one that a syscall instruction behind the call would have
- * made, but for the registers that C functions keep anyway. They are saved
- * when someone may look at them.
+ * From there on: the system call of number %rax, with a frame that lacks the
+ * registers that C functions keep anyway. They are saved when someone may look
+ * at them. Back with the caller's stack, and the return address in %rcx.
  */
-SYM_CODE_START_LOCAL(xlibos_call)
-	UNWIND_HINT_EMPTY
-	FRAME_OF_CALL .Lhave_return_address xlibos_call_has_stack
+.macro QUICK_SYSCALL way:req
 	pushq	%rdi
 	pushq	%rsi
 	pushq	%rdx
@@ -193,12 +190,12 @@ SYM_CODE_START_LOCAL(xlibos_call)
 	UNWIND_HINT_REGS
 	movq	PER_CPU_VAR(current_task), %r11
 	cmpq	$0, TASK_TI_syscall_work(%r11)
-	jne	xlibos_call_with_work
+	jne	xlibos_enter_with_work
 	incq	PER_CPU_VAR(xlibos_wish + 8)
 	movq	%rsp, %rdi
 	call	*sys_call_table(, %rax, 8)
 
-SYM_INNER_LABEL(xlibos_exit_start, SYM_L_GLOBAL)
+SYM_INNER_LABEL(xlibos_\way\()_exit_start, SYM_L_GLOBAL)
 	movq	PER_CPU_VAR(current_task), %r11
 	testl	$XLIBOS_EXIT_WORK, TASK_TI_flags(%r11)
 	jnz	xlibos_exit_with_work
@@ -206,8 +203,23 @@ SYM_INNER_LABEL(xlibos_exit_start, SYM_L_GLOBAL)
 	PROCESS_GS %rcx
 	movq	RIP(%rsp), %rcx
 	movq	RSP(%rsp), %rsp
-SYM_INNER_LABEL(xlibos_exit_end, SYM_L_GLOBAL)
+SYM_INNER_LABEL(xlibos_\way\()_exit_end, SYM_L_GLOBAL)
 	UNWIND_HINT_EMPTY
+.endm
+
+.section .entry.text, "ax"
+
+/*
+ * A system call by function call: the table's slot leads to the number's
+ * stub, and that comes here. The return address is on the caller's stack,
+ * %eax has the number, the arguments are where the syscall instruction wants
+ * them. %rcx, %r11 and the arithmetic flags are ours, as is the stack below
+ * the return address; no other register changes.
+ */
+SYM_CODE_START_LOCAL(xlibos_call)
+	UNWIND_HINT_EMPTY
+	FRAME_OF_CALL .Lhave_return_address xlibos_call_has_stack
+	QUICK_SYSCALL call
 	/*
 	 * The caller's stack again, so the caller, for all that happens here.
 	 * The address is pushed anew: nothing says that it is still there, and
@@ -217,53 +229,78 @@ SYM_INNER_LABEL(xlibos_exit_end, SYM_L_GLOBAL)
 	RET
 SYM_CODE_END(xlibos_call)
 
+/* By a jump, with the return address in %rcx. */
+SYM_CODE_START_LOCAL(xlibos_jump)
+	UNWIND_HINT_EMPTY
+	FRAME_OF_JUMP xlibos_jump_keeps_address xlibos_jump_has_stack
+	QUICK_SYSCALL jump
+	jmp	*%rcx
+SYM_CODE_END(xlibos_jump)
+
 /* The same for calls that read or write all registers of their caller. */
 SYM_CODE_START_LOCAL(xlibos_call_all)
 	UNWIND_HINT_EMPTY
 	FRAME_OF_CALL .Lall_have_return_address xlibos_call_all_has_stack
-	PUSH_AND_CLEAR_REGS rax=$-ENOSYS
-	incq	PER_CPU_VAR(xlibos_wish + 8)
-	jmp	xlibos_do_syscall
+	jmp	xlibos_enter_with_all
 SYM_INNER_LABEL(xlibos_no_return_address, SYM_L_LOCAL)
 	xorl	%ecx, %ecx
 	movq	$-1, %rax
 	jmp	.Lall_have_return_address
 SYM_CODE_END(xlibos_call_all)
 
+SYM_CODE_START_LOCAL(xlibos_jump_all)
+	UNWIND_HINT_EMPTY
+	FRAME_OF_JUMP xlibos_jump_all_keeps_address xlibos_jump_all_has_stack
+SYM_INNER_LABEL(xlibos_enter_with_all, SYM_L_LOCAL)
+	PUSH_AND_CLEAR_REGS rax=$-ENOSYS
+	jmp	xlibos_do_syscall
+SYM_CODE_END(xlibos_jump_all)
+
 /* Someone traces, filters or counts this thread's system calls. */
-SYM_CODE_START_LOCAL(xlibos_call_with_work)
+SYM_CODE_START_LOCAL(xlibos_enter_with_work)
 	UNWIND_HINT_REGS
 	SAVE_KEPT_REGS
-	incq	PER_CPU_VAR(xlibos_wish + 8)
 xlibos_do_syscall:
+	incq	PER_CPU_VAR(xlibos_wish + 8)
 	movq	%rsp, %rdi
 	movslq	%eax, %rsi
 	call	do_syscall_64		/* returns with events masked */
-	jmp	xlibos_return_from_call
-SYM_CODE_END(xlibos_call_with_work)
+	jmp	xlibos_return_from_trap
+SYM_CODE_END(xlibos_enter_with_work)
 
 /* The thread's flags want something before it goes on. %rax: the result. */
 SYM_CODE_START_LOCAL(xlibos_exit_with_work)
 	UNWIND_HINT_REGS
-	movq	%rax, RAX(%rsp)
 	SAVE_KEPT_REGS
-	movb	$1, EVENT_MASK
-	movq	%rsp, %rdi
-	call	irqentry_exit_to_user_mode
-SYM_INNER_LABEL(xlibos_return_from_call, SYM_L_LOCAL)
-	UNMASK_OR_IRET
-	jmp	xlibos_exit_start
+	jmp	xlibos_trap_exit_work
 SYM_CODE_END(xlibos_exit_with_work)
 
 /*
- * From a system call that the hypervisor has bounced. The flags come back and
- * nothing is written to the caller's stack: it has executed one instruction.
+ * From a system call with a whole frame: one that the hypervisor has bounced,
+ * or one that was called and took its time. Events are masked. The flags come
+ * back and nothing is written to the caller's stack: as far as it knows, it
+ * has executed one instruction. If the frame is no longer that of a caller who
+ * expects other registers to be lost, iret is the way out.
  */
 SYM_CODE_START(xlibos_return_from_trap)
 	UNWIND_HINT_REGS
 	cmpq	$0, PER_CPU_VAR(xlibos_wish)
 	jne	xlibos_trap_exit_wish
-	UNMASK_OR_IRET
+	movq	RIP(%rsp), %rcx
+	cmpq	%rcx, RCX(%rsp)
+	jne	swapgs_restore_regs_and_return_to_usermode
+	movq	EFLAGS(%rsp), %r11
+	cmpq	%r11, R11(%rsp)
+	jne	swapgs_restore_regs_and_return_to_usermode
+	testl	$IRET_FLAGS, %r11d
+	jnz	swapgs_restore_regs_and_return_to_usermode
+	LOAD_KEPT_REGS
+	movb	$0, EVENT_MASK
+	testb	$0xff, EVENT_PENDING
+	jz	1f
+	call	xlibos_run_events
+1:
+	movq	RAX(%rsp), %rax
 SYM_INNER_LABEL(xlibos_trap_exit_start, SYM_L_GLOBAL)
 	movq	PER_CPU_VAR(current_task), %r11
 	testl	$XLIBOS_EXIT_WORK, TASK_TI_flags(%r11)
@@ -406,36 +443,45 @@ SYM_CODE_START(xlibos_upcall)
 	movq	3*8(%rsp), %rsp
 	jmp	asm_exc_xen_hypervisor_callback
 2:
-	cmpq	$xlibos_call_has_stack, (%rsp)
-	je	4f
-	cmpq	$xlibos_call_all_has_stack, (%rsp)
-	jne	5f
-4:
-	/* Its stack is in %r11: it is the process still, see xlibos_enter. */
-	movq	%r11, 3*8(%rsp)
-	orb	$3, 1*8(%rsp)
-	jmp	asm_exc_xen_hypervisor_callback
-5:
+	/* With the stack in %rsp, but not its GS: a process still, see xlibos_enter. */
+.irp	way, call, call_all, jump, jump_all
+	cmpq	$xlibos_\way\()_has_stack, (%rsp)
+	je	xlibos_event_on_way_\way
+.endr
 #endif
-	cmpq	$xlibos_exit_start, (%rsp)
-	jb	6f
-	cmpq	$xlibos_exit_end, (%rsp)
-	jae	6f
-	movq	$xlibos_exit_start, (%rsp)
+.irp	way, call, jump
+	cmpq	$xlibos_\way\()_exit_start, (%rsp)
+	jb	4f
+	cmpq	$xlibos_\way\()_exit_end, (%rsp)
+	jae	4f
+	movq	$xlibos_\way\()_exit_start, (%rsp)
 	KERNEL_GS			/* %rcx is loaded again */
-6:
+4:
+.endr
 	cmpq	$xlibos_trap_exit_start, (%rsp)
-	jb	7f
+	jb	5f
 	cmpq	$xlibos_trap_exit_end, (%rsp)
-	jae	7f
+	jae	5f
 	movq	$xlibos_trap_exit_start, (%rsp)
 	KERNEL_GS
 	/* The flags may have been on the stack. */
 	movq	PER_CPU_VAR(cpu_current_top_of_stack), %rcx
 	subq	$(SS + 8), %rcx
 	movq	%rcx, 3*8(%rsp)
-7:
+5:
 	jmp	asm_exc_xen_hypervisor_callback
+#ifdef CONFIG_SMP
+SYM_INNER_LABEL(xlibos_event_on_way_call, SYM_L_LOCAL)
+SYM_INNER_LABEL(xlibos_event_on_way_call_all, SYM_L_LOCAL)
+	movq	%r11, 3*8(%rsp)
+	jmp	6f
+SYM_INNER_LABEL(xlibos_event_on_way_jump, SYM_L_LOCAL)
+SYM_INNER_LABEL(xlibos_event_on_way_jump_all, SYM_L_LOCAL)
+	movq	%rcx, 3*8(%rsp)
+6:
+	orb	$3, 1*8(%rsp)
+	jmp	asm_exc_xen_hypervisor_callback
+#endif
 SYM_CODE_END(xlibos_upcall)
 
 #ifdef CONFIG_SMP
@@ -451,12 +497,21 @@ SYM_CODE_START(xlibos_enter)
 	CPU_BASE
 	rdgsbase %rdx
 	movq	%rdx, xlibos_process_gs(%rcx)
-.irp	way, xlibos_call, xlibos_call_all
-	cmpq	$\way, RIP+8(%rsp)
-	jb	2f
-	cmpq	$\way\()_has_stack, RIP+8(%rsp)
+.irp	way, jump, jump_all
+	cmpq	$xlibos_\way\()_keeps_address, RIP+8(%rsp)
+	jbe	2f
+	cmpq	$xlibos_\way\()_has_stack, RIP+8(%rsp)
 	ja	2f
-	movq	$\way, RIP+8(%rsp)
+	movq	xlibos_jump_back(%rcx), %rdx
+	movq	%rdx, RCX+8(%rsp)
+2:
+.endr
+.irp	way, call, call_all, jump, jump_all
+	cmpq	$xlibos_\way, RIP+8(%rsp)
+	jb	2f
+	cmpq	$xlibos_\way\()_has_stack, RIP+8(%rsp)
+	ja	2f
+	movq	$xlibos_\way, RIP+8(%rsp)
 2:
 .endr
 	wrgsbase %rcx
@@ -500,9 +555,7 @@ SYM_CODE_START(xlibos_run_events)
 SYM_CODE_END(xlibos_run_events)
 
 /* Calls that need all registers, set them, or end where they are looked at. */
-.macro stub nr sym
-	.balign 8
-1:	movl	$\nr, %eax
+.macro SET_ALL sym
 	.set	all, 0
 	.irp	name, sys_rt_sigreturn, sys_clone, sys_fork, sys_vfork, \
 		sys_execve, sys_execveat, sys_clone3, sys_exit, \
@@ -511,6 +564,12 @@ SYM_CODE_END(xlibos_run_events)
 	.set	all, 1
 	.endif
 	.endr
+.endm
+
+.macro stub nr sym
+	.balign 8
+1:	movl	$\nr, %eax
+	SET_ALL	\sym
 	.if	all
 	jmp	xlibos_call_all
 	.else
@@ -521,7 +580,22 @@ SYM_CODE_END(xlibos_run_events)
 	.popsection
 .endm
 
+.macro jump_of sym
+	SET_ALL	\sym
+	.if	all
+	.quad	xlibos_jump_all
+	.else
+	.quad	xlibos_jump
+	.endif
+.endm
+
 	.pushsection .rodata, "a"
+SYM_DATA_START_LOCAL(xlibos_jumps)
+#define __SYSCALL(nr, sym) jump_of sym
+#include <asm/syscalls_64.h>
+#undef __SYSCALL
+SYM_DATA_END(xlibos_jumps)
+
 	.balign	PAGE_SIZE
 SYM_DATA_START(xlibos_table)
 	.quad	xlibos_stub_any
@@ -540,6 +614,18 @@ SYM_INNER_LABEL(xlibos_stub_any, SYM_L_LOCAL)
 	movl	%eax, %eax
 	jmp	*xlibos_table + 8 * SLOT_OF(0)(, %rax, 8)
 
+/*
+ * Jumped to, with any number. The first instruction is for who steps here at
+ * the return from a signal: see xlibos_stepped_into_call.
+ */
+SYM_INNER_LABEL(xlibos_stub_jump, SYM_L_LOCAL)
+	UNWIND_HINT_EMPTY
+	nop
+	cmpl	$NR_syscalls, %eax
+	jae	xlibos_jump_all
+	movl	%eax, %eax
+	jmp	*xlibos_jumps(, %rax, 8)
+
 #define __SYSCALL(nr, sym) stub nr sym
 #include <asm/syscalls_64.h>
 #undef __SYSCALL
@@ -553,5 +639,6 @@ SYM_INNER_LABEL(xlibos_stubs_end, SYM_L_GLOBAL)
 SYM_CODE_END(xlibos_stubs)
 
 	.pushsection .rodata, "a"
+	.quad	xlibos_stub_jump
 SYM_DATA_END(xlibos_table)
 	.popsection

@@ -22,6 +22,7 @@
 #include <asm/fixmap.h>
 #include <asm/hwcap2.h>
 #include <asm/processor.h>
+#include <asm/x86_init.h>
 #include <asm/xen/hypercall.h>
 #include <asm/xen/interface.h>
 #include <asm/xen/xlibos.h>
@@ -58,6 +59,8 @@ extern const char xlibos_stubs[], xlibos_stubs_end[];
 static bool xlibos_on __ro_after_init;
 
 DEFINE_PER_CPU(unsigned long, xlibos_process_gs);
+/* Where a process goes on that has jumped into the kernel, until it is there. */
+DEFINE_PER_CPU(unsigned long, xlibos_jump_back);
 
 static __init bool xlibos_is_offered(void)
 {
@@ -129,6 +132,8 @@ void __init xlibos_init_capabilities(void)
 	setup_force_cpu_cap(X86_FEATURE_PGE);
 	/* They survive a flush of a process's: one call for all its pages. */
 	tlb_single_page_flush_ceiling = 1;
+	/* There is no firmware that has left a table of processors. */
+	x86_init.mpparse.find_smp_config = x86_init_noop;
 	pr_info("X-LibOS: one page table with the processes\n");
 }
 
@@ -150,8 +155,8 @@ void __init xlibos_map_table(void)
 }
 
 /*
- * Makes the process issue its system call again: by the instruction that it
- * used, or by the call that it used, which has any length.
+ * Makes the process issue its system call again: by its instruction, if there
+ * is one, or by the jump that stands for any that there could be.
  */
 void xlibos_rewind_syscall(struct pt_regs *regs)
 {
@@ -161,14 +166,12 @@ void xlibos_rewind_syscall(struct pt_regs *regs)
 		regs->ip -= 2;
 		return;
 	}
-	regs->sp -= sizeof(regs->ip);
-	if (put_user(regs->ip, (unsigned long __user *)regs->sp))
-		force_sig(SIGSEGV);
-	regs->ip = xlibos_table[0];
+	regs->cx = regs->ip;
+	regs->ip = xlibos_table[XLIBOS_JUMP];
 }
 
-/* Whether a stub begins at ip, and of which system call. */
-static noinstr bool xlibos_stub_nr(unsigned long ip, unsigned long ax, int *nr)
+/* Whether a stub begins at ip that is called, and of which system call. */
+static noinstr bool xlibos_called_nr(unsigned long ip, unsigned long ax, int *nr)
 {
 	if (ip == xlibos_table[0]) {
 		*nr = ax;
@@ -182,29 +185,33 @@ static noinstr bool xlibos_stub_nr(unsigned long ip, unsigned long ax, int *nr)
 
 /*
  * A process stepped into a call of the table. That is one instruction to
- * whoever looks on: make it the system call, with the step behind it.
+ * whoever looks on: make it the system call, with the step behind it. By the
+ * jump it may be one instruction further, if that was how it went on after a
+ * signal.
  */
 noinstr bool xlibos_stepped_into_call(struct pt_regs *regs)
 {
-	unsigned long back;
-	int nr;
+	unsigned long back = regs->cx;
+	int nr = regs->ax;
 
-	if (!xlibos_stub_nr(regs->ip, regs->ax, &nr))
-		return false;
+	if (regs->ip - xlibos_table[XLIBOS_JUMP] > 1) {
+		if (!xlibos_called_nr(regs->ip, regs->ax, &nr))
+			return false;
 
-	instrumentation_begin();
-	pagefault_disable();
-	if (__get_user(back, (unsigned long __user *)regs->sp))
-		back = 0;
-	pagefault_enable();
-	instrumentation_end();
+		instrumentation_begin();
+		pagefault_disable();
+		if (__get_user(back, (unsigned long __user *)regs->sp))
+			back = 0;
+		pagefault_enable();
+		instrumentation_end();
+		regs->sp += sizeof(back);
+	}
 
 	regs->orig_ax = nr;
 	regs->ax = -ENOSYS;
 	regs->ip = back;
 	regs->cx = back;
 	regs->r11 = regs->flags;
-	regs->sp += sizeof(back);
 	return true;
 }
 

@@ -42,7 +42,7 @@ struct xmode_patch {
 #define WORDS		(PAGE_SIZE / sizeof(u64))
 /* Words of a page that patches may change, and those of one patch. */
 #define MOST_CHANGED	128
-#define MOST_OF_ONE	8
+#define MOST_OF_ONE	16
 
 /* A page of a file, and the copy that is executed. Both are held. */
 struct shadow {

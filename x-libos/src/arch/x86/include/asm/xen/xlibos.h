@@ -14,7 +14,9 @@
 	 _TIF_USER_RETURN_NOTIFY | _TIF_IO_BITMAP | _TIF_NEED_FPU_LOAD)
 
 /* System call numbers that have a slot of the table; another one is for any. */
-#define XLIBOS_NUMBERS	511
+#define XLIBOS_NUMBERS	510
+/* The slot that is jumped to, with the return address in %rcx: the last one. */
+#define XLIBOS_JUMP	511
 /* Where the number is in the stub of a system call: behind mov's opcode. */
 #define XLIBOS_STUB_NR	1
 
