@@ -308,5 +308,5 @@ pub fn memory_size(i: &Instruction) -> Option<i64> {
 /// Whether control can come to the instruction behind this one by falling through. Of unknown ones it is assumed.
 #[must_use]
 pub fn falls_through(i: &Instruction) -> bool {
-    of(i).is_none_or(|e| !matches!(e.flow, Flow::Return | Flow::Jump(_) | Flow::Stop))
+    !matches!(i.mnemonic(), Mnemonic::Ret | Mnemonic::Jmp | Mnemonic::Int3 | Mnemonic::Ud2 | Mnemonic::Hlt)
 }

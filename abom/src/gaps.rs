@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use arrayvec::ArrayVec;
-use iced_x86::{Instruction, Mnemonic, OpKind};
+use iced_x86::{Instruction, Mnemonic};
 
 use crate::code::{Code, Reader};
 use crate::effect::falls_through;
@@ -24,13 +24,15 @@ pub type Gaps = ArrayVec<Range<u64>, MOST>;
 #[must_use]
 pub fn find(code: &Code<'_>, starts: &[u64]) -> Gaps {
     let mut gaps = padding(code, starts.iter().copied());
-    let (mut reader, mut i) = (Reader::new(*code), Instruction::default());
     for &at in starts {
-        if gaps.is_empty() || !reader.read(at, &mut i) {
-            break;
-        }
-        if i.op0_kind() == OpKind::NearBranch64 {
-            gaps.retain(|g| !g.contains(&i.near_branch64()));
+        let Some(bytes) = code.from(at) else { continue };
+        let opcode = without_prefixes(bytes);
+        let behind = at.wrapping_add(bytes.len().saturating_sub(opcode.len()) as u64);
+        if let Some(target) = could_jump(opcode, behind) {
+            let index = gaps.partition_point(|g| g.end <= target);
+            if gaps.get(index).is_some_and(|g| g.contains(&target)) {
+                gaps.remove(index);
+            }
         }
     }
     gaps
@@ -48,21 +50,36 @@ fn padding(code: &Code<'_>, starts: impl Iterator<Item = u64>) -> Gaps {
     let (mut reader, mut i) = (Reader::new(*code), Instruction::default());
     let (mut ended, mut gap) = (false, None::<Range<u64>>);
     for at in starts {
-        if !reader.read(at, &mut i) {
-            break;
-        }
-        let fills = matches!(i.mnemonic(), Mnemonic::Nop | Mnemonic::Int3);
+        let decoded = code.from(at).is_some_and(may_end_or_fill) && reader.read(at, &mut i);
+        let fills = decoded && matches!(i.mnemonic(), Mnemonic::Nop | Mnemonic::Int3);
         match &mut gap {
             Some(range) if fills && range.end == at => range.end = i.next_ip(),
             None if fills && ended => gap = Some(at..i.next_ip()),
             _ => {
                 add(gap.take());
-                ended = !falls_through(&i);
+                ended = decoded && !falls_through(&i);
             }
         }
     }
     add(gap);
     gaps
+}
+
+/// Whether an instruction with these bytes has to be decoded, because it may be padding or go nowhere else.
+fn may_end_or_fill(bytes: &[u8]) -> bool {
+    match *without_prefixes(bytes) {
+        [0x90 | 0xc2 | 0xc3 | 0xcc | 0xe9 | 0xeb | 0xf4, ..] | [0x0f, 0x0b | 0x1f, ..] => true,
+        // `jmp`, not `inc`, `dec`, `call` and `push`.
+        [0xff, modrm, ..] => modrm >> 3 & 7 == 4,
+        _ => false,
+    }
+}
+
+/// An instruction's bytes from its opcode on.
+fn without_prefixes(bytes: &[u8]) -> &[u8] {
+    let is_prefix = |b: &u8| matches!(*b, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3);
+    let count = bytes.iter().take_while(|b| is_prefix(b)).count();
+    bytes.get(count..).unwrap_or(&[])
 }
 
 /// A function: where it begins, and where the next one does, if there is one.

@@ -14,6 +14,8 @@ const CODE_RW: u64 = 0x67;
 const SITE: [u8; 8] = [0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0xc3];
 const PATCHED: [u8; 8] = [0xff, 0x14, 0x25, 0x40, 0x01, 0x60, 0xff, 0xc3];
 const SLOT: u64 = 0xffff_ffff_ff60_0140;
+/// The slot of the jump entry.
+const JUMP: u64 = 0xffff_ffff_ff60_0ff8;
 /// Where the site begins, behind one-byte instructions: where instructions begin is told from the bytes before.
 const START: u64 = CODE + 64;
 /// Of the instruction.
@@ -111,6 +113,18 @@ pub fn patched() {
     equal("which is executed", user::run(START, 0x202).map(|f| (f.vector, f.rip, f.cr2)), Some((14, START, SLOT + 8)));
     equal("who jumps to the instruction makes the system call", outcome(AT), Some((258, AT + 2)));
     equal("told of once", patch(AT, alias, 0), -11);
+
+    // `mov rax, [rsp - 8]` behind it: a red zone. The way to the jump entry is in the padding behind the return.
+    let mut leaf = [0xcc; 64 + 40];
+    leaf[..64].fill(0x90);
+    leaf[64..77].copy_from_slice(&[0xb8, 43, 0, 0, 0, 0x0f, 0x05, 0x48, 0x8b, 0x44, 0x24, 0xf8, 0xc3]);
+    user::write_code(&leaf);
+    holds("a hot site with a red zone is told of", told(word));
+    equal("it is patched, too", patch(AT, alias, 0), 0);
+    equal("into a jump", bytes(), [0xb8, 43, 0, 0, 0, 0xeb, 0x06, 0x48]);
+    equal("to the jump entry", user::run(START, 0x202).map(|f| (f.vector, f.rip, f.cr2)), Some((14, CODE + 84, JUMP)));
+    equal("with the return address", instr::load64(user::code_page() + 80).to_le_bytes(), [0xf3, 0xff, 0xff, 0xff, 0xff, 0x24, 0x25, 0xf8]);
+    equal("who jumps to the instruction gets there", user::run(AT, 0x202).map(|f| (f.vector, f.rip)), Some((14, CODE + 84)));
 
     // The page is put to another use: what was remembered is not believed.
     write([0x90, 0x90, 0x90, 0x90, 0x90, 0x60, 0x90, 0x90]);
