@@ -32,10 +32,12 @@ const LOOKS: u32 = 20_000;
 /// The plan for a site, if there are gaps for one; the slot by its displacement.
 pub fn plan(site: &Site<'_, '_>, slot: [u8; 4], gaps: &Gaps) -> Option<Hop> {
     let mut search = Search { gaps, looks: LOOKS };
-    let from = site.at.checked_add(SHORT as u64)?;
-    let by_itself = search.find(Some(from), &[LONG, LONG]).and_then(|links| Chain { moved: &[], slot, links: &links }.written(site));
-    if by_itself.is_some() {
-        return by_itself;
+    if !site.is_cancellation_point() {
+        let from = site.at.checked_add(SHORT as u64)?;
+        let links = search.find(Some(from), &[LONG, LONG]);
+        if let Some(hop) = links.and_then(|links| Chain { moved: &[], slot, links: &links }.written(site)) {
+            return Some(hop);
+        }
     }
     let mut parts: ArrayVec<usize, { MOST_MOVED + 2 }> = ArrayVec::from_iter([LONG, LONG]);
     for (count, i) in (1_usize..).zip(&site.before).take(MOST_MOVED).take_while(|(_, i)| can_go(i)) {

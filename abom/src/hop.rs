@@ -55,10 +55,9 @@ pub struct Hop {
 pub fn hop(code: &Code<'_>, site: u64, ways: &Ways, facts: &Facts<'_>, gaps: &Gaps) -> Result<Hop, Refusal> {
     let site = examine(code, site, ways, facts)?;
     let gaps = gaps::left(gaps, facts.taken);
-    site.call_in_a_gap(&gaps).or_else(|refusal| {
-        let jump = ways.table.jump().and_then(displacement).ok_or(refusal)?;
-        chain::plan(&site, jump, &gaps).ok_or(worse(refusal, Refusal::NoRoom))
-    })
+    let jump = ways.table.jump().and_then(displacement);
+    let call = if jump.is_some() && site.is_cancellation_point() { Err(Refusal::NoRoom) } else { site.call_in_a_gap(&gaps) };
+    call.or_else(|refusal| chain::plan(&site, jump.ok_or(refusal)?, &gaps).ok_or(worse(refusal, Refusal::NoRoom)))
 }
 
 /// Bytes for a gap, or for a site.
@@ -105,6 +104,15 @@ pub(crate) fn near(at: u64, to: u64) -> Option<[u8; NEAR]> {
 }
 
 impl Site<'_, '_> {
+    /// Whether a signal's handler may compare the program counter with the site: those of musl, and of glibc from 2.41 on,
+    /// look whether the thread is ahead of the end of the `syscall` instruction. So that has to stay: what restarts the
+    /// system call goes back to it.
+    pub(crate) fn is_cancellation_point(&self) -> bool {
+        let store = self.at.checked_sub(5).and_then(|at| self.code.bytes(at, 5));
+        // Whether it is certain or not: `mov [rsp + d], r64`.
+        matches!(store, Some([0x48 | 0x4c, 0x89, modrm, 0x24, _]) if modrm & 0xc7 == 0x44)
+    }
+
     /// The plan for a call.
     fn call_in_a_gap(&self, gaps: &Gaps) -> Result<Hop, Refusal> {
         let nearest = *self.before.first().ok_or(Refusal::NotAligned)?;
