@@ -21,6 +21,9 @@ use crate::sync::InitOnce;
 /// The machine's RAM.
 #[unsafe(link_section = ".ro_after_init")]
 static RAM: InitOnce<RangeSet> = InitOnce::new();
+/// The range of it that nearly every frame is in: there may be dozens, and every hypercall on page tables asks.
+#[unsafe(link_section = ".ro_after_init")]
+static LARGEST: InitOnce<FrameRange> = InitOnce::new();
 
 /// Bytes of a record.
 const INFO_SIZE: u64 = size_of::<FrameInfo>() as u64;
@@ -54,6 +57,8 @@ pub(super) fn init(ram: &RangeSet, from: &mut BootAlloc) -> Option<()> {
             unsafe { m2p_place(frame).write(INVALID_M2P) };
         }
     }
+    let largest = ram.as_slice().iter().max_by_key(|range| range.end.saturating_sub(range.start))?;
+    LARGEST.set(*largest).ok()?;
     RAM.set(ram.clone()).ok()
 }
 
@@ -93,7 +98,7 @@ pub fn ram() -> &'static [FrameRange] {
 
 /// Whether `frame` is RAM.
 fn is_ram(frame: u64) -> bool {
-    ram().iter().any(|range| range.contains(frame))
+    LARGEST.get().is_some_and(|range| range.contains(frame)) || ram().iter().any(|range| range.contains(frame))
 }
 
 /// Whether any of `range` is RAM.
