@@ -60,6 +60,7 @@ const SETS: &[Set] = &[
             "wrk",
         ],
     },
+    Set { name: "debuggers", packages: &["gdb-minimal", "strace", "util-linux"] },
     // What brings its own way to make system calls, or makes others than a C program does.
     Set {
         name: "languages",

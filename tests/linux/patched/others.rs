@@ -30,12 +30,23 @@ fn traced_child() -> i32 {
     pid
 }
 
+/// Seven bytes of another process.
+fn remote(pid: i32, at: usize) -> u64 {
+    let mut word = 0u64;
+    let to = libc::iovec { iov_base: (&raw mut word).cast(), iov_len: 7 };
+    let from = libc::iovec { iov_base: at as *mut libc::c_void, iov_len: 7 };
+    // SAFETY: no more than there is room for goes to the variable.
+    let read = unsafe { libc::process_vm_readv(pid, &raw const to, 1, &raw const from, 1, 0) };
+    if read == 7 { word } else { 0 }
+}
+
 /// A debugger sees the instruction, and its breakpoint on it works.
 fn debugger(report: &mut Report) {
     let pid = traced_child();
     let at = Site::getpid().address();
     let word = trace(libc::PTRACE_PEEKTEXT, pid, at, 0) as u64;
     report.check("debugger sees", word & 0xff_ffff_ffff_ffff, 0x05_0f00_0000_27b8);
+    report.check("debugger reads in one go", remote(pid, at), 0x05_0f00_0000_27b8);
     // A breakpoint: the page is the process's own from now on, and as the file has it.
     trace(libc::PTRACE_POKETEXT, pid, at, (word & !0xff | 0xcc) as usize);
     trace(libc::PTRACE_CONT, pid, 0, 0);

@@ -284,8 +284,6 @@ SYM_CODE_END(xlibos_exit_with_work)
  */
 SYM_CODE_START(xlibos_return_from_trap)
 	UNWIND_HINT_REGS
-	cmpq	$0, PER_CPU_VAR(xlibos_wish)
-	jne	xlibos_trap_exit_wish
 	movq	RIP(%rsp), %rcx
 	cmpq	%rcx, RCX(%rsp)
 	jne	swapgs_restore_regs_and_return_to_usermode
@@ -321,10 +319,6 @@ SYM_INNER_LABEL(xlibos_trap_exit_work, SYM_L_LOCAL)
 	movb	$1, EVENT_MASK
 	movq	%rsp, %rdi
 	call	irqentry_exit_to_user_mode
-	jmp	xlibos_return_from_trap
-SYM_INNER_LABEL(xlibos_trap_exit_wish, SYM_L_LOCAL)
-	movq	%rsp, %rdi
-	call	xlibos_grant_wish
 	jmp	xlibos_return_from_trap
 SYM_CODE_END(xlibos_return_from_trap)
 

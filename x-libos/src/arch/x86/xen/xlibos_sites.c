@@ -8,7 +8,6 @@
  * reads or maps the file gets the original, and so does a debugger, and a
  * process that writes to its code.
  */
-#include <linux/entry-common.h>
 #include <linux/hashtable.h>
 #include <linux/mm.h>
 #include <linux/mmu_context.h>
@@ -42,7 +41,7 @@ struct xmode_patch {
 #define WORDS		(PAGE_SIZE / sizeof(u64))
 /* Words of a page that patches may change, and those of one patch. */
 #define MOST_CHANGED	128
-#define MOST_OF_ONE	16
+#define MOST_OF_ONE	20
 
 /* A page of a file, and the copy that is executed. Both are held. */
 struct shadow {
@@ -304,20 +303,16 @@ static void patch(unsigned long site)
 	put_page(page);
 }
 
-/* A system call was bounced, is done, and its site is wanted. */
-__visible noinstr void xlibos_grant_wish(struct pt_regs *regs)
+/*
+ * A system call begins whose site is wanted: before it may wait, for another
+ * process does not have that site.
+ */
+void xlibos_grant_wish(void)
 {
-	unsigned long site;
+	unsigned long site = this_cpu_xchg(xlibos_wish[0], 0);
 
-	irqentry_enter_from_user_mode(regs);
-	instrumentation_begin();
-	site = this_cpu_xchg(xlibos_wish[0], 0);
-	local_irq_enable();
 	if (current->mm && !mmap_read_lock_killable(current->mm)) {
 		patch(site);
 		mmap_read_unlock(current->mm);
 	}
-	local_irq_disable();
-	instrumentation_end();
-	irqentry_exit_to_user_mode(regs);
 }

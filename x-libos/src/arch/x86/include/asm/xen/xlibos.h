@@ -73,6 +73,15 @@ void xlibos_map_table(void);
 void xlibos_rewind_syscall(struct pt_regs *regs);
 bool xlibos_stepped_into_call(struct pt_regs *regs);
 
+DECLARE_PER_CPU(unsigned long [2], xlibos_wish);
+void xlibos_grant_wish(void);
+
+/* Whether the hypervisor wants the site of the system call that begins. */
+static __always_inline bool xlibos_is_site_wanted(void)
+{
+	return xlibos() && unlikely(this_cpu_read(xlibos_wish[0]));
+}
+
 struct page *__xlibos_page_to_map(struct vm_area_struct *vma,
 				  struct page *page);
 struct page *__xlibos_original(struct page *page);
@@ -101,6 +110,12 @@ static inline void xlibos_init_cpu(void) { }
 static inline void xlibos_init_capabilities(void) { }
 static inline void xlibos_map_table(void) { }
 static inline void xlibos_rewind_syscall(struct pt_regs *regs) { }
+static inline void xlibos_grant_wish(void) { }
+
+static __always_inline bool xlibos_is_site_wanted(void)
+{
+	return false;
+}
 
 static inline bool xlibos_stepped_into_call(struct pt_regs *regs)
 {
