@@ -165,6 +165,7 @@ pub fn trapped(regs: &GuestRegs, domain: &Domain, state: &mut VcpuState) {
         Next::Nothing => return,
         Next::GiveUp => {
             domain.abom_counters.declined.bump();
+            log::debug!("domain {}: system call {} has no page at {site:#x}, {bytes:02x?}", domain.id.raw(), regs.rax);
             return;
         }
         Next::Ask => {}
