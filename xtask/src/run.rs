@@ -18,10 +18,10 @@ use crate::{broken, debian, domu, linux, plan, setup, sh, symbols};
 
 /// The kernel of containers.
 pub const LIBOS: &str = "linux:libos";
-/// A kernel that is nobody's of ours.
-pub const STOCK: &str = "debian:kernel";
 /// And of one with several vCPUs.
 pub const LIBOS_SMP: &str = "linux:libos-smp";
+/// Debian's stock kernel.
+pub const STOCK: &str = "debian:kernel";
 /// Exit status when the time ran out.
 const TIMED_OUT: u8 = 124;
 
