@@ -335,7 +335,11 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
             Domains::One if !args.guest.domains.is_empty() => Domains::First,
             domains => domains,
         },
-        input: if plan.by_hand { Input::Stdin } else { Input::Nothing },
+        input: match (plan.by_hand, &*plan.containers) {
+            (false, _) => Input::Nothing,
+            (true, []) => Input::Stdin,
+            (true, _) => Input::StdinToItsEnd,
+        },
         more: Vec::new(),
     };
     let ended = qemu::run(&machine);
