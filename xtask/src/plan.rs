@@ -82,6 +82,11 @@ pub fn plan(args: &RunArgs) -> Result<Plan> {
         bail!("containers side by side need --on x-kernel");
     }
     guest.kernel.get_or_insert_with(|| kernel(args.on, guest.vcpus).into());
+    if args.on == On::XenDomain {
+        // There it gets a part of the machine, and not what is left.
+        let needs = containers.iter().map(Container::needs).max().unwrap_or(0);
+        guest.guest_mem.get_or_insert_with(|| format!("{needs}M"));
+    }
     let script = Container::place(&containers, &mut guest)?;
     Ok(Plan { guest, containers, script, by_hand, interactive })
 }
