@@ -13,7 +13,7 @@ use crate::PLATFORM;
 pub enum ImageError {
     #[error("cannot read {what}")]
     Read { what: String, source: io::Error },
-    #[error("{0} is neither a folder nor a tar archive")]
+    #[error("{0} is neither a folder nor a tar archive (one that is compressed must be unpacked first)")]
     Neither(String),
     #[error("{what} is missing in the image")]
     Missing { what: String },

@@ -49,7 +49,7 @@ enum Verb {
         #[arg(long)]
         dev: bool,
     },
-    /// Boots the X-Kernel in QEMU with guests as modules
+    /// Runs containers, or other guests, on the X-Kernel in QEMU; without options a shell in a container
     Run(Box<run::RunArgs>),
     /// Runs everything that CI runs, cheapest first; NAMEs select
     Test {

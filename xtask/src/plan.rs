@@ -51,6 +51,15 @@ pub struct Plan {
     pub interactive: bool,
 }
 
+/// The kernel for a container: X-LibOS, but where it has a whole machine, for which that has no drivers.
+fn kernel(on: On, vcpus: Option<u32>) -> &'static str {
+    match (on, vcpus) {
+        (On::Xen | On::Native, _) => STOCK,
+        (_, Some(2..)) => LIBOS_SMP,
+        _ => LIBOS,
+    }
+}
+
 /// Makes of arguments what is to be booted. Without a kernel or an initrd it is a container, the usual one if none is named.
 pub fn plan(args: &RunArgs) -> Result<Plan> {
     let mut guest = args.guest.clone();
@@ -72,7 +81,12 @@ pub fn plan(args: &RunArgs) -> Result<Plan> {
     if containers.len() > 1 && args.on != On::XKernel {
         bail!("containers side by side need --on x-kernel");
     }
-    guest.kernel.get_or_insert_with(|| if guest.vcpus.is_some_and(|n| n > 1) { LIBOS_SMP } else { LIBOS }.into());
+    guest.kernel.get_or_insert_with(|| kernel(args.on, guest.vcpus).into());
+    if args.on == On::XenDomain {
+        // There it gets a part of the machine, and not what is left.
+        let needs = containers.iter().map(Container::needs).max().unwrap_or(0);
+        guest.guest_mem.get_or_insert_with(|| format!("{needs}M"));
+    }
     let script = Container::place(&containers, &mut guest)?;
     Ok(Plan { guest, containers, script, by_hand, interactive })
 }
@@ -112,4 +126,39 @@ pub fn figures(stats: &serde_json::Value) -> Option<String> {
         sum("/abom/patched")?,
         sum("/crossings")?
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    fn memory(line: &str) -> u64 {
+        let args = Line::parse_from(format!("run {line}").split_whitespace()).run;
+        machine_mib(&args, &args.guest, &[]).expect("sizes")
+    }
+
+    #[test]
+    fn a_machine_has_room_for_its_domains() {
+        assert_eq!((memory(""), memory("--machine-mem 2G"), memory("--mem 1G --on native")), (1024, 2048, 1024));
+        let two = memory("--mem 160M --domain name=b,mem=320M,cmdline=quiet");
+        assert!((480 + OWN_MIB..600).contains(&two), "{two}");
+        assert_eq!(memory("--guest-mem 160M --domain name=b,mem=320M"), two);
+    }
+
+    #[test]
+    fn figures_are_of_all_domains() {
+        let one = r#"{"syscalls":{"trap":1,"call":2},"abom":{"patched":3},"crossings":4}"#;
+        let stats = serde_json::from_str(&format!("{{\"domains\":[{one},{one}]}}")).expect("JSON");
+        let line = figures(&stats).expect("figures");
+        assert_eq!(line, "system calls: 4 by function call, 2 by trap; 6 sites patched; 8 crossings into the X-Kernel");
+        assert_eq!(figures(&serde_json::Value::Null), None);
+    }
 }

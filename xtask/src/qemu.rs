@@ -49,6 +49,8 @@ pub enum Input {
     Nothing,
     /// Our standard input.
     Stdin,
+    /// The same, and its end as a terminal says it.
+    StdinToItsEnd,
     /// A debug key's letter, again and again.
     Key(char, Duration),
     /// These bytes, when a line has this text.
@@ -61,7 +63,7 @@ impl Input {
         match self {
             Self::Nothing => false,
             // Not before the X-Kernel has set the port up: that throws away what has come.
-            Self::Stdin | Self::Key(..) => line.starts_with("X-Kernel: "),
+            Self::Stdin | Self::StdinToItsEnd | Self::Key(..) => line.starts_with("X-Kernel: "),
             Self::After(text, _) => line.contains(text),
         }
     }
@@ -110,6 +112,10 @@ pub const CPU: &str = "max,-smap,-la57";
 /// loaded elsewhere at each start make it so long that to scrub a shared library's pages takes minutes. With less room
 /// for translations (in MiB) all of them are forgotten often enough.
 const TCG: &str = "tcg,tb-size=128";
+
+/// What ends the input at a terminal, Ctrl-d, and how often it is said.
+const END: u8 = 4;
+const END_EVERY: Duration = Duration::from_secs(1);
 
 /// How often a machine on a terminal is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -162,6 +168,13 @@ fn feed(input: Input, mut to: ChildStdin) {
     std::thread::spawn(move || match input {
         Input::Nothing => {}
         Input::Stdin => drop(std::io::copy(&mut std::io::stdin(), &mut to)),
+        Input::StdinToItsEnd => {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut to);
+            // Whoever reads, and whoever reads after him.
+            while to.write_all(&[END]).and_then(|()| to.flush()).is_ok() {
+                std::thread::sleep(END_EVERY);
+            }
+        }
         Input::After(_, keys) => drop(to.write_all(keys)),
         Input::Key(letter, every) => {
             while write!(to, "\x1d{letter}").and_then(|()| to.flush()).is_ok() {

@@ -18,10 +18,10 @@ use crate::{broken, debian, domu, linux, plan, setup, sh, symbols};
 
 /// The kernel of containers.
 pub const LIBOS: &str = "linux:libos";
-/// A kernel that is nobody's of ours.
-pub const STOCK: &str = "debian:kernel";
 /// And of one with several vCPUs.
 pub const LIBOS_SMP: &str = "linux:libos-smp";
+/// Debian's stock kernel.
+pub const STOCK: &str = "debian:kernel";
 /// Exit status when the time ran out.
 const TIMED_OUT: u8 = 124;
 
@@ -51,16 +51,16 @@ pub struct GuestArgs {
     /// The memory of each container, or of the first domain (128M, 1G); without it, one gets all that the machine has
     #[arg(long = "mem", alias = "guest-mem", value_name = "SIZE")]
     pub guest_mem: Option<String>,
-    /// The first domain's virtual processors
+    /// Virtual processors of each container, or of the first domain
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub vcpus: Option<u32>,
     /// Tell the first domain's kernel that it is an initial domain
     #[arg(long)]
     pub initial: bool,
-    /// Whether the first domain may switch X-mode on
+    /// Whether containers, or the first domain, may switch X-mode on
     #[arg(long, value_enum)]
     pub xmode: Option<Switch>,
-    /// Whether system calls of the first domain's programs may become function calls
+    /// Whether system calls of their programs may become function calls
     #[arg(long, value_enum)]
     pub abom: Option<Switch>,
     /// The first domain's name, if its command is not the only one that counts
@@ -135,7 +135,7 @@ pub struct RunArgs {
     /// What runs the guest
     #[arg(long, value_enum, default_value = "x-kernel")]
     pub on: On,
-    /// A command to run in the guest instead of a shell; its exit status is ours
+    /// A command to run instead of a shell, or arguments for an image's entrypoint; its exit status is ours
     #[arg(last = true)]
     pub command: Vec<String>,
 }
@@ -228,7 +228,7 @@ fn modules(guest: &GuestArgs, script: &Script) -> Result<Vec<Module>> {
         (format!("xk:domain{options} -- {cmdline}"), "xk:initrd".into())
     };
     let mut modules = vec![Module { file: kernel.clone(), line }];
-    let first_initrd = initrd.clone();
+    let (first_initrd, first_cmdline) = (initrd.clone(), cmdline.clone());
     modules.extend(initrd.map(|file| Module { file, line: initrd_line }));
     for (of, initrd) in &guest.beside {
         modules.push(Module { file: kernel.clone(), line: format!("xk:domain{}{same} -- {cmdline}", name(of)) });
@@ -236,7 +236,9 @@ fn modules(guest: &GuestArgs, script: &Script) -> Result<Vec<Module>> {
     }
     for text in &guest.domains {
         let (mut file, mut initrd, mut options, mut cmdline) = (kernel.clone(), first_initrd.clone(), String::new(), String::new());
-        let (head, tail) = text.split_once("cmdline=").unwrap_or((text, ""));
+        // A container beside a container is told where its first process is, too.
+        let same = if matches!(script, Script::Container(_)) && !text.contains("kernel=") { first_cmdline.as_str() } else { "" };
+        let (head, tail) = text.split_once("cmdline=").unwrap_or((text, same));
         cmdline.push_str(tail);
         for part in head.split(',').filter(|p| !p.is_empty()) {
             match part.split_once('=') {
@@ -333,7 +335,11 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
             Domains::One if !args.guest.domains.is_empty() => Domains::First,
             domains => domains,
         },
-        input: if plan.by_hand { Input::Stdin } else { Input::Nothing },
+        input: match (plan.by_hand, &*plan.containers) {
+            (false, _) => Input::Nothing,
+            (true, []) => Input::Stdin,
+            (true, _) => Input::StdinToItsEnd,
+        },
         more: Vec::new(),
     };
     let ended = qemu::run(&machine);
