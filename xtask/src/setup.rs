@@ -16,7 +16,7 @@ pub const TEST: &[&str] = &["libxen-dev", "xz-utils"];
 /// What the tests of the TLB need: an emulator that keeps what a CPU keeps.
 pub const BOCHS: &[&str] = &["bochs", "bochs-term", "bochsbios", "vgabios"];
 /// What building Linux needs.
-pub const LINUX: &[&str] = &["gcc", "libc6-dev", "binutils", "make", "flex", "bison", "bc", "libelf-dev", "patch", "xz-utils"];
+pub const LINUX: &[&str] = &["gcc", "libc6-dev", "binutils", "make", "flex", "bison", "bc", "libelf-dev", "lz4", "patch", "xz-utils"];
 /// What making root file systems of containers needs.
 pub const ROOTFS: &[&str] = &["mmdebstrap", "debian-archive-keyring", "tar"];
 /// What making images needs.
