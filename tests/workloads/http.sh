@@ -8,10 +8,10 @@ page() {
     exec 3>&-
 }
 
-# load NAME PORT [PATH]: some seconds of requests, none of which may go wrong.
+# load NAME PORT [PATH]: $LOAD seconds of requests, none of which may go wrong.
 load() {
     local out count
-    out=$(timeout -k 5 90 wrk -t 2 -c 16 -d 4s "http://127.0.0.1:$2/$3" 2>&1)
+    out=$(timeout -k 5 $((90 + ${LOAD:-4})) wrk -t 2 -c 16 -d "${LOAD:-4}s" "http://127.0.0.1:$2/$3" 2>&1)
     count=$(awk '/requests in/ { print $1 }' <<<"$out")
     if [ "${count:-0}" -gt 20 ] && ! grep -qE 'Socket errors|Non-2xx' <<<"$out"; then
         echo "CHECK $1 ok"

@@ -10,10 +10,9 @@ use alloc::vec::Vec;
 /// Sites that are remembered.
 const PLACES: usize = 1024;
 /// A site is looked at when it has trapped so often.
-pub const HOT: u8 = 3;
-/// The kernel is asked so often for a page of its own before the site is left alone. Where the system call blocks, another
-/// process takes the wish instead.
-pub const MOST_WISHES: u8 = 64;
+pub const HOT: u8 = 2;
+/// The kernel is asked so often for a page of its own before the site is left alone.
+pub const MOST_WISHES: u8 = 8;
 
 /// A site.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

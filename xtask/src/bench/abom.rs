@@ -26,6 +26,8 @@ const PLACES: [Place; 2] = [
     Place { rootfs: "debian:workloads", mem_mib: 1024, parts: &["shell", "sqlite", "python", "redis", "memcached", "nginx"] },
     Place { rootfs: "debian:languages", mem_mib: 3072, parts: &["go", "rust", "java", "node", "gcc"] },
 ];
+/// How long servers are under load, in seconds: what each program does once is to count little, as in life.
+const LOAD: u32 = 20;
 /// How long one may take.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -55,6 +57,7 @@ fn run_part(place: &Place, name: &'static str, kernel: Option<&str>) -> Result<P
     let mut command = ContainerArgs::workloads_command();
     command.push(name.into());
     let mut args = ContainerArgs { rootfs: vec![place.rootfs.into()], ..ContainerArgs::workloads() };
+    args.env.push(format!("LOAD={LOAD}"));
     args.add.push(format!("{}:/server", build::programs()?.join("server").display()));
     let container = Container::new(&args, &command)?;
     let guest = GuestArgs { kernel: Some(kernel.unwrap_or(run::LIBOS).into()), options: "loglevel=debug".into(), ..GuestArgs::default() };
