@@ -131,7 +131,7 @@ mod tests {
     fn a_hot_site_is_looked_at_and_then_asked_for() {
         let mut sites = Sites::new().unwrap();
         let site = Site::new(0x7f00_1234_5678, *b"abcdefgh");
-        assert_eq!(trapped(&mut sites, site, 4), [Next::Nothing, Next::Nothing, Next::Look, Next::Look]);
+        assert_eq!(trapped(&mut sites, site, 3), [Next::Nothing, Next::Look, Next::Look]);
         // The same place of the same library, elsewhere.
         let elsewhere = Site::new(0x5500_0000_0678, *b"abcdefgh");
         sites.settle(elsewhere, true);
@@ -154,8 +154,8 @@ mod tests {
     fn other_bytes_are_another_site() {
         let mut sites = Sites::new().unwrap();
         let (a, b) = (Site::new(0x10, [1; 8]), Site::new(0x10, [2; 8]));
-        trapped(&mut sites, a, 2);
-        assert_eq!(trapped(&mut sites, b, 3), [Next::Nothing, Next::Nothing, Next::Look]);
+        trapped(&mut sites, a, 1);
+        assert_eq!(trapped(&mut sites, b, 2), [Next::Nothing, Next::Look]);
     }
 
     #[test]
