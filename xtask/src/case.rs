@@ -11,7 +11,7 @@ use crate::initrd::Script;
 use crate::qemu::{self, BootFrom, Ended, Input, Machine};
 use crate::run::{self, GuestArgs};
 use crate::screen::Show;
-use crate::{bench, bochs, clock, domu, iso, sh, sweep};
+use crate::{bench, bochs, clock, domu, grub, iso, sh, sweep};
 
 /// What no log may say, whatever the case.
 const NEVER: &[&str] = &["panic", "census: .*leaks", r"CHECK .* FAIL", "VERDICT (FAILURE|ERROR)", "Kernel panic - not syncing"];
@@ -36,6 +36,9 @@ pub struct Case {
     /// A container in the first domain, instead of the initrd that makes checks.
     #[serde(default)]
     container: ContainerArgs,
+    /// The X-Kernel is the package's, and the menu is what GRUB's own script makes of it and Debian's stock kernel.
+    #[serde(default)]
+    package: bool,
     /// What runs in the container.
     #[serde(default)]
     command: Vec<String>,
@@ -166,6 +169,7 @@ impl Case {
             ([], None) => Script::Smoke,
         };
         match self.on {
+            On::Qemu if self.package => grub::make(&guest.options, &script, &image)?,
             On::XenDomain => domu::make(&guest, &script, &image)?,
             On::Qemu | On::Bochs => iso::make(&run::boot(&guest, &script, false)?, &image)?,
         }

@@ -55,7 +55,13 @@ pub fn make(boot: &Boot, to: &Path) -> Result<()> {
     }
     config.push_str("}\n");
     std::fs::write(folder.join("boot/grub/grub.cfg"), config)?;
-    let made = sh::output(Command::new("grub-mkrescue").arg("-o").arg(to).arg(&folder));
-    std::fs::remove_dir_all(&folder)?;
+    of_folder(&folder, to)
+}
+
+/// Makes the image `to` of a folder that has a boot/grub/grub.cfg, and removes the folder.
+pub fn of_folder(folder: &Path, to: &Path) -> Result<()> {
+    setup::ensure(setup::RUN)?;
+    let made = sh::output(Command::new("grub-mkrescue").arg("-o").arg(to).arg(folder));
+    std::fs::remove_dir_all(folder)?;
     made.map(|_| ())
 }

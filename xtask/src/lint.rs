@@ -95,6 +95,10 @@ fn across(files: &[File]) -> Result<Vec<Finding>> {
     };
     let attacks = "docs/ATTACKS.md";
     findings.extend(attacks::claims(attacks, text(attacks)?, &texts));
+    let troubles = "docs/TROUBLESHOOTING.md";
+    let sources: Vec<_> =
+        files.iter().filter(|f| f.path.ends_with(".rs") || f.path.ends_with(".S")).map(|f| documents::printed(&f.text)).collect();
+    findings.extend(documents::messages(troubles, text(troubles)?, &sources));
     for file in files.iter().filter(|f| f.path.ends_with(".md")) {
         findings.extend(documents::links(&file.path, &file.text, read));
     }

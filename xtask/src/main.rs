@@ -8,9 +8,11 @@ mod build;
 mod case;
 mod clock;
 mod container;
+mod deb;
 mod debian;
 mod domu;
 mod fuzz;
+mod grub;
 mod initrd;
 mod iso;
 mod lint;
@@ -76,6 +78,8 @@ enum Verb {
     Libos(linux::LibosArgs),
     /// Makes a bootable image (BIOS and UEFI, CD or USB stick) at target/x-kernel.iso
     Iso(run::GuestArgs),
+    /// Makes a Debian package with the X-Kernel, for GRUB's menu, and abom, at target/x-kernel_VERSION_amd64.deb
+    Deb,
     /// Boots paused and attaches gdb
     Gdb(run::GuestArgs),
     /// Checks rules that the compiler does not know, and prints sizes
@@ -92,6 +96,7 @@ fn main() -> ExitCode {
         Verb::Bench { name, runs, kernel } => bench::run(&name, runs, kernel.as_deref()).map(|()| ExitCode::SUCCESS),
         Verb::Libos(args) => linux::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Iso(guest) => run::iso(&guest).map(|()| ExitCode::SUCCESS),
+        Verb::Deb => deb::run().map(|()| ExitCode::SUCCESS),
         Verb::Gdb(guest) => run::gdb(&guest).map(|()| ExitCode::SUCCESS),
         Verb::Lint => lint::run().map(|()| ExitCode::SUCCESS),
     };

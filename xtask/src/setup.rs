@@ -21,12 +21,14 @@ pub const LINUX: &[&str] = &["gcc", "libc6-dev", "binutils", "make", "flex", "bi
 pub const ROOTFS: &[&str] = &["mmdebstrap", "debian-archive-keyring", "tar"];
 /// What making images needs.
 pub const IMAGES: &[&str] = &["umoci", "skopeo", "tar"];
+/// What making and checking the package needs.
+pub const PACKAGE: &[&str] = &["dpkg-dev", "lintian"];
 /// What the debugger needs.
 pub const GDB: &[&str] = &["gdb"];
 
 /// Installs everything.
 pub fn all() -> Result<()> {
-    ensure(&[BUILD, RUN, TEST, BOCHS, LINUX, ROOTFS, IMAGES, GDB].concat())
+    ensure(&[BUILD, RUN, TEST, BOCHS, LINUX, ROOTFS, IMAGES, PACKAGE, GDB].concat())
 }
 
 /// Whether a package is installed.

@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow};
 
 use crate::build::{self, Profile};
 use crate::case::{self, Case};
-use crate::{fuzz, lint, linux, setup, sh};
+use crate::{deb, fuzz, lint, linux, setup, sh};
 
 /// A part of the tests that runs on the host, by itself.
 struct Step {
@@ -22,6 +22,7 @@ const STEPS: &[Step] = &[
     Step { name: "host", run: host },
     Step { name: "loom", run: loom },
     Step { name: "build", run: || build::everything(Profile::Release).and_then(|()| build::x_kernel(Profile::Dev).map(drop)) },
+    Step { name: "package", run: deb::check },
     Step { name: "linux-build", run: || linux::build("libos").and_then(|_| linux::build("libos-smp")).map(drop) },
 ];
 

@@ -11,6 +11,8 @@ pub const MAX_NAME: usize = 31;
 const DOMAIN: &str = "xk:domain";
 const INITRD: &str = "xk:initrd";
 const OURS: &str = "xk:";
+/// Words that GRUB's script for hypervisors puts on every line. They are for others, and nobody has asked for them.
+const FROM_GRUB: &[&str] = &["placeholder", "no-real-mode", "edd=off"];
 
 /// What is wrong with a line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -145,7 +147,7 @@ fn number(text: &str) -> Option<u64> {
 /// the last of two values stands.
 pub fn options<'a>(line: &'a str, mut complain: impl FnMut(LineError<'a>)) -> Options {
     let mut options = Options::default();
-    for word in line.split_ascii_whitespace() {
+    for word in line.split_ascii_whitespace().filter(|word| !FROM_GRUB.contains(word)) {
         if let Err(error) = option(&mut options, word) {
             complain(error);
         }
@@ -417,6 +419,15 @@ mod tests {
                 LineError::BadValue("reserve=99999999999999999999T")
             ]
         );
+    }
+
+    #[test]
+    fn what_grub_adds_is_no_mistake() {
+        let (o, bad) = parsed("placeholder console=com2 com1=115200,8n1 no-real-mode edd=off edd=on");
+        assert_eq!(o.console, Console::Com2);
+        assert_eq!(bad, [LineError::UnknownOption("com1=115200,8n1"), LineError::UnknownOption("edd=on")]);
+        let first = planned(&[Some("placeholder root=UUID=1 ro quiet"), Some("")]).first().copied().unwrap().unwrap();
+        assert_eq!((first.initrd, first.line.cmdline), (Some(1), "placeholder root=UUID=1 ro quiet"));
     }
 
     #[test]

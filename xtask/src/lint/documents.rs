@@ -103,6 +103,33 @@ pub fn links(path: &str, text: &str, read: impl Fn(&str) -> Option<String>) -> V
     findings
 }
 
+/// Pieces of a message that are shorter are in every source.
+const SHORTEST: usize = 5;
+
+/// A source's text with its strings as they are printed: quotes without backslashes, and lines that go on joined.
+pub fn printed(source: &str) -> String {
+    let joined = Regex::new(r"\\\n\s*").expect("a regular expression");
+    joined.replace_all(source, "").replace("\\\"", "\"")
+}
+
+/// In tables whose first column is called `message`, each message in backquotes is in one of `sources` (as [`printed`]), but
+/// for what differs, which is written `…`.
+pub fn messages(path: &str, text: &str, sources: &[String]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut inside = false;
+    for (i, line) in text.lines().enumerate() {
+        let first = line.strip_prefix('|').and_then(|l| l.split(" | ").next()).map(str::trim);
+        inside = first == Some("message") || inside && first.is_some();
+        let message = first.and_then(|f| f.strip_prefix('`')).and_then(|f| f.strip_suffix('`')).filter(|_| inside);
+        for piece in message.iter().flat_map(|m| m.split('…')).map(str::trim).filter(|p| p.len() >= SHORTEST) {
+            if !sources.iter().any(|s| s.contains(piece)) {
+                findings.push(Finding::new(path, i, format!("no source prints '{piece}'")));
+            }
+        }
+    }
+    findings
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,5 +158,15 @@ mod tests {
         for bad in ["[a](B.md)", "[a](A.md#two)", "[a](A.md#no)", "[a](../../x)", "[a](docs/A.md)"] {
             assert_eq!(links("docs/A.md", bad, read).len(), 1, "{bad}");
         }
+    }
+
+    #[test]
+    fn messages_are_printed_somewhere() {
+        let sources = [printed("log!(\"no {} for \\\"{}\\\", and that is \\\n    all\")")];
+        let table = |row: &str| format!("| message | cause |\n|---|---|\n| {row} | x |\n\n| theirs |\n| `never said` |\n");
+        for good in ["`… for \"…\", and that is all`", "whatever it is", "`no`"] {
+            assert!(messages("T.md", &table(good), &sources).is_empty(), "{good}");
+        }
+        assert_eq!(messages("T.md", &table("`and that is everything`"), &sources).len(), 1);
     }
 }
