@@ -21,7 +21,7 @@ const LOOK_NS: u64 = 100_000_000;
 /// How often a piece of a document is sent.
 const TICK_NS: u64 = 10_000_000;
 /// For how long.
-const BUDGET_NS: u64 = 500_000;
+const BUDGET_NS: u64 = 1_000_000;
 /// Room for one domain's record with all that can be in it. It is had before a document is begun.
 const ROOM: usize = 16 << 10;
 /// For [`NEXT_NS`].

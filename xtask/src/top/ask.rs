@@ -16,6 +16,8 @@ use super::sample::{self, Document};
 
 /// How long until the request is made again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How many times as long as without a sign of life it may take in all.
+const LONG: u32 = 60;
 /// More than any answer has.
 const LONGEST: usize = 64 << 20;
 
@@ -34,6 +36,8 @@ pub struct Asker {
     stream: UnixStream,
     /// What has come of the next line.
     rest: Vec<u8>,
+    /// When anything came last.
+    heard: Instant,
     /// Holds the note's lock.
     _turn: File,
 }
@@ -50,17 +54,18 @@ impl Asker {
             bail!("run {number} is watched by another `cargo xtask top` already");
         }
         let stream = UnixStream::connect(&running.socket).with_context(|| format!("run {number} cannot be asked: its machine is not there"))?;
-        Ok(Self { stream, rest: Vec::new(), _turn: turn })
+        Ok(Self { stream, rest: Vec::new(), heard: Instant::now(), _turn: turn })
     }
 
-    /// Asks, and waits for the answer up to `patience`.
+    /// Asks, and waits for the answer, up to `patience` while nothing comes. With many domains it is a long one.
     ///
     /// # Errors
     /// If there is none, or none that is understood.
     pub fn ask(&mut self, patience: Duration) -> Result<Answer> {
         let start = Instant::now();
         self.forget()?;
-        while start.elapsed() < patience {
+        self.heard = start;
+        while self.heard.elapsed() < patience && start.elapsed() < patience * LONG {
             if gone(self.stream.write_all(b"?"))?.is_none() {
                 return Ok(Answer::End);
             }
@@ -107,6 +112,7 @@ impl Asker {
         match self.stream.read(&mut chunk) {
             Ok(0) => Ok(Got::End),
             Ok(n) => {
+                self.heard = Instant::now();
                 self.rest.extend_from_slice(&chunk[..n]);
                 if self.rest.len() > LONGEST {
                     bail!("the machine says too much");
@@ -182,7 +188,7 @@ mod tests {
         let why = asker.ask(Duration::from_millis(10)).expect_err("no answer").to_string();
         assert!(why.contains("does not answer"), "{why}");
         machine.write_all(b"{\"now_ns\":1,\"format\":2}\n").expect("written");
-        let mut later = Asker { stream: asker.stream.try_clone().expect("a clone"), rest: Vec::new(), _turn: File::open(&place.running().note).expect("open") };
+        let mut later = Asker { stream: asker.stream.try_clone().expect("a clone"), rest: Vec::new(), heard: Instant::now(), _turn: File::open(&place.running().note).expect("open") };
         let why = later.ask_without_forgetting().expect_err("another form").to_string();
         assert!(why.contains("another version"), "{why}");
         let second = Asker::connect(place.running()).expect_err("another one asks").to_string();
