@@ -53,7 +53,8 @@ impl Asker {
         if turn.try_lock().is_err() {
             bail!("run {number} is watched by another `cargo xtask top` already");
         }
-        let stream = UnixStream::connect(&running.socket).with_context(|| format!("run {number} cannot be asked: its machine is not there"))?;
+        let stream =
+            UnixStream::connect(&running.socket).with_context(|| format!("run {number} cannot be asked: its machine is not there"))?;
         Ok(Self { stream, rest: Vec::new(), heard: Instant::now(), _turn: turn })
     }
 
@@ -188,7 +189,12 @@ mod tests {
         let why = asker.ask(Duration::from_millis(10)).expect_err("no answer").to_string();
         assert!(why.contains("does not answer"), "{why}");
         machine.write_all(b"{\"now_ns\":1,\"format\":2}\n").expect("written");
-        let mut later = Asker { stream: asker.stream.try_clone().expect("a clone"), rest: Vec::new(), heard: Instant::now(), _turn: File::open(&place.running().note).expect("open") };
+        let mut later = Asker {
+            stream: asker.stream.try_clone().expect("a clone"),
+            rest: Vec::new(),
+            heard: Instant::now(),
+            _turn: File::open(&place.running().note).expect("open"),
+        };
         let why = later.ask_without_forgetting().expect_err("another form").to_string();
         assert!(why.contains("another version"), "{why}");
         let second = Asker::connect(place.running()).expect_err("another one asks").to_string();

@@ -112,7 +112,9 @@ mod tests {
     fn machines_are_found_by_their_notes() {
         let folder = sh::target(&format!("runs/notes-{}/x", std::process::id())).expect("a folder");
         let folder = folder.parent().expect("a folder");
-        for (name, text) in [("machine-7.json", "{\"what\":\"seven\"}"), ("machine-8.json", "no note"), ("machine-x.json", ""), ("run-7.iso", "")] {
+        for (name, text) in
+            [("machine-7.json", "{\"what\":\"seven\"}"), ("machine-8.json", "no note"), ("machine-x.json", ""), ("run-7.iso", "")]
+        {
             std::fs::write(folder.join(name), text).expect("written");
         }
         let found: Vec<_> = all(folder).into_iter().map(|r| (r.number, r.what, r.socket)).collect();

@@ -2,7 +2,8 @@
 
 use super::rates::{Look, Row};
 
-const HEADS: [&str; 11] = ["NAME", "STATE", "CPU%", "MEM MiB", "SYSCALLS/s", "CALL/s", "TRAP/s", "CALL%", "HYPERCALLS/s", "CROSSINGS/s", "FAULTS/s"];
+const HEADS: [&str; 11] =
+    ["NAME", "STATE", "CPU%", "MEM MiB", "SYSCALLS/s", "CALL/s", "TRAP/s", "CALL%", "HYPERCALLS/s", "CROSSINGS/s", "FAULTS/s"];
 /// Columns of text, which begin at the left; all others are numbers.
 const TEXT: usize = 2;
 

@@ -104,7 +104,10 @@ fn flood(running: &Running) -> Result<Vec<Document>> {
 fn judge(answers: &[Document], text: &str) -> Vec<String> {
     let mut faults = Vec::new();
     if let ([first, ..], [.., last]) = (answers, answers)
-        && !last.domains.iter().any(|d| first.domains.iter().any(|e| e.domid == d.domid && e.ran_ns < d.ran_ns && e.crossings < d.crossings))
+        && !last
+            .domains
+            .iter()
+            .any(|d| first.domains.iter().any(|e| e.domid == d.domid && e.ran_ns < d.ran_ns && e.crossings < d.crossings))
     {
         faults.push("no domain's counts rose between two looks".into());
     }
