@@ -21,7 +21,7 @@ use crate::percpu::{self, PerCpu};
 use crate::perf;
 use crate::pv::{bounce, timer, traps, vcpu_info};
 use crate::sync::{SpinLock, level};
-use crate::{debugkeys, trace};
+use crate::{debugkeys, stats, trace};
 
 /// vCPUs that the scheduler has room for.
 pub const MAX_VCPUS: u32 = 4096;
@@ -239,6 +239,7 @@ fn schedule(cpu: &'static PerCpu, regs: &mut GuestRegs) {
     if let Some(vcpu) = &old {
         count_time(cpu, vcpu, now);
     }
+    stats::live::poll(now);
     let choice = with(|q| {
         let choice = q.policy.pick_next(cpu.id, now);
         Some((q.vcpus.get(choice.vcpu? as usize)?.clone()?, choice.slice_ns))

@@ -11,6 +11,8 @@ use crate::initrd::Script;
 use crate::qemu::{self, BootFrom, Ended, Input, Machine};
 use crate::run::{self, GuestArgs};
 use crate::screen::Show;
+use crate::top::place::Place;
+use crate::top::trial::{self, Trial};
 use crate::{bench, bochs, clock, domu, grub, iso, sh, sweep};
 
 /// What no log may say, whatever the case.
@@ -66,6 +68,9 @@ pub struct Case {
     /// interrupt must come.
     #[serde(default)]
     interrupts: Vec<String>,
+    /// How its counters are asked for meanwhile, and then compared with those of its end.
+    #[serde(default)]
+    asked: Option<Trial>,
     /// Which lines are shown as they come.
     #[serde(skip)]
     show: Show,
@@ -171,17 +176,24 @@ impl Case {
         match self.on {
             On::Qemu if self.package => grub::make(&guest.options, &script, &image)?,
             On::XenDomain => domu::make(&guest, &script, &image)?,
-            On::Qemu | On::Bochs => iso::make(&run::boot(&guest, &script, false)?, &image)?,
+            On::Qemu | On::Bochs => iso::make(&run::boot(&guest, &script, self.asked.is_some())?, &image)?,
         }
         let hits = sh::target(&format!("runs/{}.interrupts", self.name.replace('/', "-")))?;
         let more = if self.interrupts.is_empty() { Vec::new() } else { sweep::options(&bench::plugin()?, &hits) };
+        let name = self.name.replace('/', "-");
+        let place = match self.asked {
+            Some(_) => Place::new(&name, std::process::id(), self.name.clone())?,
+            None => None,
+        };
+        let stats = self.asked.map(|_| sh::target(&format!("runs/{name}.stats"))).transpose()?;
         let machine = Machine {
             boot: if self.stick { BootFrom::Stick(image.clone()) } else { BootFrom::Iso(image.clone()) },
             mem_mib: run::mib(&self.mem)?,
             cpus: self.smp,
             cpu: self.cpu.clone().unwrap_or_else(|| qemu::CPU.into()),
             efi: self.efi,
-            stats: None,
+            stats: stats.clone(),
+            ask: place.as_ref().map(|p| p.running().socket.clone()),
             interactive: false,
             timeout: Some(Duration::from_secs(self.timeout)),
             log: qemu::log_file(&self.name)?,
@@ -190,6 +202,8 @@ impl Case {
             input: if self.audit { Input::Key('a', AUDIT_EVERY) } else { Input::Nothing },
             more,
         };
+        let patience = Duration::from_secs(self.timeout);
+        let asking = self.asked.zip(place.as_ref()).map(|(how, place)| trial::begin(how, place.running(), patience));
         let started = SystemTime::now();
         let ended = match self.on {
             On::Qemu | On::XenDomain => qemu::run(&machine),
@@ -199,6 +213,9 @@ impl Case {
         let ended = ended?;
         let mut faults = self.judge(&ended)?;
         faults.extend(clock::faults(&ended.times, started));
+        if let Some(stats) = &stats {
+            faults.extend(asking.map_or_else(|| vec!["it could not be asked: the project lies too deep".into()], |a| a.faults(stats)));
+        }
         if !self.interrupts.is_empty() {
             faults.extend(sweep::missed(&run::symbols(&self.guest)?, &self.interrupts, &hits)?);
         }

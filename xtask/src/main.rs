@@ -29,6 +29,7 @@ mod source;
 mod sweep;
 mod symbols;
 mod test;
+mod top;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,8 @@ enum Verb {
     },
     /// Runs containers, or other guests, on the X-Kernel in QEMU; without options a shell in a container
     Run(Box<run::RunArgs>),
+    /// Shows what the domains of a running machine do: processor time, memory, system calls by path, hypercalls
+    Top(top::TopArgs),
     /// Runs everything that CI runs, cheapest first; NAMEs select
     Test {
         /// Parts of the names of the tests to run
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
         Verb::Setup => setup::all().map(|()| ExitCode::SUCCESS),
         Verb::Build { dev } => build::everything(build::Profile::of(dev)).map(|()| ExitCode::SUCCESS),
         Verb::Run(args) => run::run(&args),
+        Verb::Top(args) => top::run(&args),
         Verb::Test { names } => test::run(&names),
         Verb::Fuzz(args) => fuzz::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Bench { name, runs, kernel } => bench::run(&name, runs, kernel.as_deref()).map(|()| ExitCode::SUCCESS),

@@ -91,11 +91,26 @@ pub fn plan(args: &RunArgs) -> Result<Plan> {
     Ok(Plan { guest, containers, script, by_hand, interactive })
 }
 
-/// What is about to run, for somebody at a terminal.
-pub fn banner(args: &RunArgs, plan: &Plan, mem_mib: u64) -> String {
+/// The kernel as people call it, and whether it is X-LibOS.
+fn kernel_name(plan: &Plan) -> (String, bool) {
     let kernel = plan.guest.kernel.as_deref().map(|k| k.display().to_string()).unwrap_or_default();
     let libos = [LIBOS, LIBOS_SMP].contains(&kernel.as_str());
-    let kernel = if libos { "X-LibOS".to_string() } else { kernel };
+    (if libos { "X-LibOS".to_string() } else { kernel }, libos)
+}
+
+/// What runs, in a few words.
+pub fn what(args: &RunArgs, plan: &Plan) -> String {
+    let what = match &*plan.containers {
+        [] => "a guest".to_string(),
+        [_] => args.container.sources().first().map(|s| format!("the container {}", s.name())).unwrap_or_default(),
+        several => several.iter().filter_map(|c| c.name.as_deref()).collect::<Vec<_>>().join(", "),
+    };
+    format!("{what} on {}", kernel_name(plan).0)
+}
+
+/// What is about to run, for somebody at a terminal.
+pub fn banner(args: &RunArgs, plan: &Plan, mem_mib: u64) -> String {
+    let libos = kernel_name(plan).1;
     let xmode = plan.guest.xmode != Some(Switch::Off) && libos && args.on == On::XKernel;
     let abom = plan.guest.abom != Some(Switch::Off);
     let mode = match (xmode, abom) {
@@ -103,15 +118,11 @@ pub fn banner(args: &RunArgs, plan: &Plan, mem_mib: u64) -> String {
         (true, false) => "in X-mode, system calls stay as they are",
         (false, _) => "an ordinary guest",
     };
-    let what = match &*plan.containers {
-        [] => "a guest".to_string(),
-        [_] => args.container.sources().first().map(|s| format!("the container {}", s.name())).unwrap_or_default(),
-        several => several.iter().filter_map(|c| c.name.as_deref()).collect::<Vec<_>>().join(", "),
-    };
+    let what = what(args, plan);
     let memory = plan.guest.guest_mem.as_ref().map_or_else(|| format!("all of {mem_mib} MiB"), |mem| format!("{mem} of {mem_mib} MiB"));
     let several = if plan.containers.len() > 1 { "; Ctrl-] i: the input to the next one" } else { "" };
     format!(
-        "{what} on {kernel} ({mode}), {memory}\n\
+        "{what} ({mode}), {memory}\n\
          xtask: leave with `exit`; Ctrl-a x switches the machine off; Ctrl-] h: debug keys{several}"
     )
 }

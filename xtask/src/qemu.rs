@@ -26,6 +26,8 @@ pub struct Machine {
     pub efi: bool,
     /// File that the second serial port goes to.
     pub stats: Option<PathBuf>,
+    /// Socket that is the second serial port besides: one at a time may be at its other end, or nobody.
+    pub ask: Option<PathBuf>,
     /// Whether the terminal is the console.
     pub interactive: bool,
     /// Ends the machine after this long.
@@ -130,14 +132,18 @@ pub fn command(machine: &Machine) -> Result<Command> {
     q.args(["-m", &machine.mem_mib.to_string(), "-smp", &machine.cpus.to_string()]);
     q.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
     if machine.interactive {
-        // A comma in a file's name is written twice.
-        let log = machine.log.display().to_string().replace(',', ",,");
-        q.args(["-chardev", &format!("stdio,id=con,mux=on,signal=off,logfile={log}"), "-serial", "chardev:con", "-mon", "con"]);
+        q.args(["-chardev", &format!("stdio,id=con,mux=on,signal=off,logfile={}", escaped(&machine.log))]);
+        q.args(["-serial", "chardev:con", "-mon", "con"]);
     } else {
         q.args(["-serial", "stdio", "-monitor", "none"]);
     }
-    if let Some(file) = &machine.stats {
-        q.arg("-serial").arg(format!("file:{}", file.display()));
+    match (&machine.stats, &machine.ask) {
+        (Some(file), Some(socket)) => {
+            let (socket, file) = (escaped(socket), escaped(file));
+            q.args(["-chardev", &format!("socket,id=stats,path={socket},server=on,wait=off,logfile={file}"), "-serial", "chardev:stats"]);
+        }
+        (Some(file), None) => _ = q.arg("-serial").arg(format!("file:{}", file.display())),
+        (None, _) => {}
     }
     q.args(&machine.more);
     if machine.efi {
@@ -151,6 +157,11 @@ pub fn command(machine: &Machine) -> Result<Command> {
         BootFrom::Linux(kernel, initrd, line) => q.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd).args(["-append", line]),
     };
     Ok(q)
+}
+
+/// A path in one of QEMU's options: a comma in it is written twice.
+fn escaped(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
 }
 
 /// Ends QEMU when it goes out of scope, however that comes.
@@ -298,9 +309,10 @@ pub fn log_file(name: &str) -> Result<PathBuf> {
     sh::target(&format!("runs/{name}.log"))
 }
 
-/// Reads the one line of JSON that the X-Kernel writes at its end.
+/// Reads the line of JSON that the X-Kernel writes at its end. Before it are those that it was asked for while it ran.
 pub fn read_stats(file: &Path) -> Result<serde_json::Value> {
     let mut text = String::new();
     std::fs::File::open(file)?.read_to_string(&mut text)?;
-    serde_json::from_str(text.trim()).with_context(|| format!("{} is not the X-Kernel's statistics", file.display()))
+    let last = text.trim().lines().next_back().unwrap_or_default();
+    serde_json::from_str(last).with_context(|| format!("{} is not the X-Kernel's statistics", file.display()))
 }

@@ -14,6 +14,7 @@ use crate::initrd::{self, Script};
 use crate::iso::{self, Boot, Module};
 use crate::qemu::{self, BootFrom, Input, Machine};
 use crate::screen::{Domains, Show};
+use crate::top::place::Place;
 use crate::{broken, debian, domu, linux, plan, setup, sh, symbols};
 
 /// The kernel of containers.
@@ -300,7 +301,9 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         Ok::<_, anyhow::Error>(path)
     };
     let wants_figures = args.on == On::XKernel && !plan.containers.is_empty();
-    let stats = (args.stats.is_some() || wants_figures).then(|| own("stats", "json")).transpose()?;
+    let on_x_kernel = args.on == On::XKernel;
+    let stats = (args.stats.is_some() || on_x_kernel).then(|| own("stats", "json")).transpose()?;
+    let place = if on_x_kernel { Place::of_run(plan::what(args, &plan))? } else { None };
     let image = own("run", "iso")?;
     let boot_from = match args.on {
         On::XKernel => {
@@ -327,6 +330,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         cpu: args.cpu.clone(),
         efi: args.efi,
         stats: stats.clone(),
+        ask: place.as_ref().map(|p| p.running().socket.clone()),
         interactive: plan.interactive,
         timeout: args.timeout.map(Duration::from_secs),
         log: qemu::log_file("run")?,
@@ -343,6 +347,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         more: Vec::new(),
     };
     let ended = qemu::run(&machine);
+    drop(place);
     let _ = std::fs::remove_file(&image);
     let counters = stats.as_ref().map(|file| qemu::read_stats(file));
     stats.iter().for_each(|file| drop(std::fs::remove_file(file)));
@@ -407,6 +412,7 @@ pub fn gdb(guest: &GuestArgs) -> Result<()> {
         cpu: qemu::CPU.into(),
         efi: false,
         stats: None,
+        ask: None,
         interactive: false,
         timeout: None,
         log: qemu::log_file("gdb")?,

@@ -286,15 +286,15 @@ pub fn count() -> usize {
 /// Calls `f` for each domain, with no lock held.
 pub fn for_each(mut f: impl FnMut(&Arc<Domain>)) {
     let mut after = None;
-    loop {
-        let next = {
-            let list = DOMAINS.lock();
-            list.iter().filter(|d| after.is_none_or(|id| d.id.raw() > id)).min_by_key(|d| d.id.raw()).cloned()
-        };
-        let Some(domain) = next else { return };
+    while let Some(domain) = next(after) {
         f(&domain);
         after = Some(domain.id.raw());
     }
+}
+
+/// The domain of the lowest number above `after`, or of all.
+pub fn next(after: Option<u16>) -> Option<Arc<Domain>> {
+    DOMAINS.lock().iter().filter(|d| after.is_none_or(|id| d.id.raw() > id)).min_by_key(|d| d.id.raw()).cloned()
 }
 
 /// One line about a domain.

@@ -195,6 +195,13 @@ impl Runstate {
         self.state = state;
         self.entered_ns = now_ns;
     }
+
+    /// How long it has run in all, at `now`.
+    pub fn ran_ns(&self, now_ns: u64) -> u64 {
+        let before = usize::try_from(RUNSTATE_running).ok().and_then(|i| self.time_ns.get(i)).copied().unwrap_or(0);
+        let since = if self.state == RUNSTATE_running { now_ns.saturating_sub(self.entered_ns) } else { 0 };
+        before.saturating_add(since)
+    }
 }
 
 impl VcpuState {

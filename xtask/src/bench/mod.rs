@@ -115,6 +115,7 @@ pub fn machine(boot: BootFrom, name: &str) -> Result<Machine> {
         cpu: qemu::CPU.into(),
         efi: false,
         stats: Some(sh::target(&format!("bench/{name}.stats"))?),
+        ask: None,
         interactive: false,
         timeout: Some(TIMEOUT),
         log: qemu::log_file(&format!("bench-{name}"))?,

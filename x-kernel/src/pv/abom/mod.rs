@@ -14,6 +14,7 @@ mod patch;
 mod plan;
 mod window;
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use abom::{Facts, Patch, Pattern, Refusal, Seen, Table, Ways};
@@ -31,7 +32,7 @@ use super::hypercall::HcCx;
 use super::mmu;
 use crate::arch::x86_64::entry::GuestRegs;
 use crate::domain::Domain;
-use crate::domain::vcpu::VcpuState;
+use crate::domain::vcpu::{Vcpu, VcpuState};
 use crate::mm::frame_table;
 use crate::mm::guest_access::{self, GuestPtr};
 use crate::mm::layout::is_guest_range;
@@ -141,12 +142,23 @@ pub fn keep(cx: &mut HcCx<'_>, wish: &XmodeSites) -> Result<(), Errno> {
 /// Reads how many system calls the vCPU's processes have made by function call, by their kernel's own account. While the
 /// domain has its memory still.
 pub fn count_calls(domain: &Domain, state: &mut VcpuState) {
-    let Some((frame, offset)) = core::mem::take(&mut state.wishes).calls else { return };
-    if frame_table::info(frame).is_some_and(|info| info.owner() == Some(domain.id))
-        && let Some(window) = FrameWindow::new(frame)
-    {
-        domain.counters.syscalls_call.add(window.read_u64_at(offset));
+    domain.counters.syscalls_call.add(claimed_calls(domain, &state.wishes));
+    state.wishes = Wishes::default();
+}
+
+/// How many those are in all its vCPUs until now: a claim of the guest's, which may be anything, and less than before.
+pub fn calls_so_far(domain: &Domain) -> u64 {
+    let of = |vcpu: &Arc<Vcpu>| claimed_calls(domain, &vcpu.state.lock().wishes);
+    domain.vcpus().iter().map(of).fold(domain.counters.syscalls_call.get(), u64::saturating_add)
+}
+
+/// What the word says in which the kernel counts them, if it is memory of the domain's still.
+fn claimed_calls(domain: &Domain, wishes: &Wishes) -> u64 {
+    let Some((frame, offset)) = wishes.calls else { return 0 };
+    if frame_table::info(frame).is_none_or(|info| info.owner() != Some(domain.id)) {
+        return 0;
     }
+    FrameWindow::new(frame).map_or(0, |window| window.read_u64_at(offset))
 }
 
 /// A process has made a system call by the instruction.
