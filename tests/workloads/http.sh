@@ -1,9 +1,9 @@
 # For servers that speak HTTP.
 
-# page PORT: what is at /.
+# page PORT [PATH]: what is there.
 page() {
     exec 3<>"/dev/tcp/127.0.0.1/$1" || return 1
-    printf 'GET / HTTP/1.0\r\n\r\n' >&3
+    printf 'GET /%s HTTP/1.0\r\n\r\n' "$2" >&3
     sed '1,/^\r$/d' <&3
     exec 3>&-
 }

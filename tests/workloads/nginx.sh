@@ -19,15 +19,13 @@ EOF
 runs nginx-config 20 nginx -t -c /tmp/nginx.conf
 nginx -c /tmp/nginx.conf -g 'daemon off;' &
 server=$!
-page() { python3 -c 'import sys, urllib.request; sys.stdout.buffer.write(urllib.request.urlopen("http://127.0.0.1:8080/" + sys.argv[1]).read())' "$1"; }
-answers 30 page
-ok nginx-page "$(page)" 'hello from nginx'
-ok nginx-large "$(page large | sha256sum)" "$(sha256sum < /tmp/www/large)"
-
+answers 30 page 8080
+ok nginx-page "$(page 8080)" 'hello from nginx'
+ok nginx-large "$(page 8080 large | sha256sum)" "$(sha256sum < /tmp/www/large)"
 load nginx-wrk-small 8080
 load nginx-wrk-large 8080 large
 kill -HUP $server
 sleep 1
-ok nginx-reload "$(page)" 'hello from nginx'
+ok nginx-reload "$(page 8080)" 'hello from nginx'
 ends nginx-term $server
 rm -rf /tmp/www /tmp/nginx.*

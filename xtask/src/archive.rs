@@ -1,4 +1,4 @@
-//! Folders as archives that Linux unpacks into its initial file system (newc), compressed.
+//! Folders as archives that Linux unpacks into its initial file system (newc).
 //!
 //! Files go through a buffer, however large they are. While it boots, the kernel has the archive and what it has unpacked
 //! in memory at the same time, so large ones are compressed, with zstd, which takes the kernel half the instructions that
@@ -232,14 +232,33 @@ impl Archive {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
+    use std::io::Cursor;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
 
-    /// What is in an archive: name, mode, number, size and content of each.
-    fn listed(file: &Path) -> Vec<(String, u32, u32, Vec<u8>)> {
-        let mut input: Box<dyn Read> = Box::new(File::open(file).expect("the archive"));
+    /// A file, folder or link of an archive.
+    #[derive(Debug, Eq, PartialEq)]
+    pub struct Listed {
+        pub name: String,
+        pub mode: u32,
+        pub ino: u32,
+        pub nlink: u32,
+        pub uid: u32,
+        pub content: String,
+    }
+
+    /// What is in an archive, packed or not.
+    pub fn listed(file: &Path) -> Vec<Listed> {
+        const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+        let bytes = std::fs::read(file).expect("the archive");
+        assert!(bytes.len().is_multiple_of(4), "nothing can stand behind it");
+        let mut input: Box<dyn Read> = if bytes.starts_with(&ZSTD) {
+            Box::new(zstd::Decoder::new(Cursor::new(bytes)).expect("a frame").single_frame())
+        } else {
+            Box::new(Cursor::new(bytes))
+        };
         let mut list = Vec::new();
         loop {
             let mut reader = newc::Reader::new(input).expect("an entry");
@@ -248,9 +267,29 @@ mod tests {
             }
             let mut content = Vec::new();
             reader.read_to_end(&mut content).expect("its content");
-            list.push((reader.entry().name().into(), reader.entry().mode(), reader.entry().ino(), content));
+            let (e, content) = (reader.entry(), String::from_utf8_lossy(&content).into_owned());
+            list.push(Listed { name: e.name().into(), mode: e.mode(), ino: e.ino(), nlink: e.nlink(), uid: e.uid(), content });
             input = reader.finish().expect("the rest");
         }
+    }
+
+    #[test]
+    fn large_ones_are_packed() {
+        let folder = std::env::temp_dir().join(format!("xtask-packed-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let content = "what is there again and again, ".repeat(10_000);
+        let [small, large] = [SMALL, SMALL + 1].map(|memory| {
+            let to = folder.join(memory.to_string());
+            let mut archive = Archive::create(&to, memory).expect("created");
+            archive.put("a", 0o100_644, content.as_bytes()).expect("added");
+            archive.finish().expect("finished");
+            to
+        });
+        assert_eq!(listed(&small), listed(&large));
+        assert_eq!((listed(&large)[0].name.as_str(), &listed(&large)[0].content), ("a", &content));
+        let length = |file: &Path| file.metadata().expect("there").len();
+        assert!(length(&large) < content.len() as u64 / 10 && length(&small) > content.len() as u64);
+        std::fs::remove_dir_all(&folder).expect("removed");
     }
 
     #[test]
@@ -268,11 +307,11 @@ mod tests {
         let to = folder.join("archive.cpio");
         tree.pack(&to).expect("packed");
         let list = listed(&to);
-        let names: Vec<_> = list.iter().map(|e| e.0.as_str()).collect();
+        let names: Vec<_> = list.iter().map(|e| e.name.as_str()).collect();
         assert_eq!(names, [".", "a", "b", "b/a2", "b/c", "b/l"]);
-        assert_eq!((list[1].1, &list[1].3[..]), (0o104_755, &b"content"[..]));
-        assert_eq!((list[3].2, &list[3].3[..]), (list[1].2, &b""[..]), "a hard link has the number of the first, and no content");
-        assert_eq!((list[5].1 & 0o170_000, &list[5].3[..]), (0o120_000, &b"../a"[..]));
+        assert_eq!((list[1].mode, list[1].content.as_str()), (0o104_755, "content"));
+        assert_eq!((list[3].ino, list[3].content.as_str()), (list[1].ino, ""), "a hard link has the number of the first, and no content");
+        assert_eq!((list[5].mode & 0o170_000, list[5].content.as_str()), (0o120_000, "../a"));
         assert_eq!(tree.memory(), 6 * PER_FILE + 2 * (PAGE / 2));
         std::fs::write(root.join("a"), "Content!").expect("a file");
         assert_ne!(Tree::of(&root).expect("a tree").fingerprint(), before);

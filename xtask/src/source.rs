@@ -219,10 +219,8 @@ fn of_file(path: &str, meta: &Meta) -> impl Iterator<Item = Attribute> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-    use std::io::Read;
-
     use super::*;
+    use crate::archive::tests::listed;
 
     #[test]
     fn sources_have_names_for_domains() {
@@ -231,24 +229,6 @@ mod tests {
         assert_eq!(Source::Rootfs("/srv/my files/".into()).name(), "myfiles");
         assert_eq!((image("images/redis:7.0").as_str(), image("./redis.tar").as_str()), ("redis", "redis"));
         assert_eq!((image("..").as_str(), image(&"a".repeat(50)).len()), ("container", 20));
-    }
-
-    /// What is in an archive: name, mode, number, links, owner and content of each.
-    fn listed(file: &Path) -> Vec<(String, u32, u32, u32, u32, String)> {
-        let mut input: Box<dyn Read> = Box::new(File::open(file).expect("the archive"));
-        let mut list = Vec::new();
-        loop {
-            let mut reader = newc::Reader::new(input).expect("an entry");
-            if reader.entry().is_trailer() {
-                return list;
-            }
-            let mut content = Vec::new();
-            reader.read_to_end(&mut content).expect("its content");
-            let e = reader.entry();
-            let content = String::from_utf8_lossy(&content).into_owned();
-            list.push((e.name().into(), e.mode(), e.ino(), e.nlink(), e.uid(), content));
-            input = reader.finish().expect("the rest");
-        }
     }
 
     #[test]
@@ -265,12 +245,12 @@ mod tests {
         let to = std::env::temp_dir().join(format!("xtask-image-{}", std::process::id()));
         pack(&tree, &to).expect("packed");
         let list = listed(&to);
-        let names: Vec<_> = list.iter().map(|e| e.0.as_str()).collect();
+        let names: Vec<_> = list.iter().map(|e| e.name.as_str()).collect();
         assert_eq!(names, [".", "d", "d/a", "d/b", "l", "n", ".x-container", ".x-container/attributes"]);
-        assert_eq!((list[1].1, list[2].1, list[4].1, list[5].1), (0o041_777, 0o104_755, 0o120_000, 0o060_000));
-        assert_eq!((list[2].2, list[2].3, list[2].4, list[2].5.as_str()), (list[3].2, 2, 7, "content"));
-        assert_eq!((list[3].5.as_str(), list[4].5.as_str()), ("", "d/a"));
-        assert_eq!(list[7].5, "d/a\0security.a\x000100\0");
+        assert_eq!((list[1].mode, list[2].mode, list[4].mode, list[5].mode), (0o041_777, 0o104_755, 0o120_000, 0o060_000));
+        assert_eq!((list[2].ino, list[2].nlink, list[2].uid, list[2].content.as_str()), (list[3].ino, 2, 7, "content"));
+        assert_eq!((list[3].content.as_str(), list[4].content.as_str()), ("", "d/a"));
+        assert_eq!(list[7].content, "d/a\0security.a\x000100\0");
         tree.add_folder(&path(".x-container"), Meta::default()).expect("added");
         assert!(pack(&tree, &to).expect_err("its place").to_string().contains("for x-init alone"));
         std::fs::remove_file(&to).expect("removed");
