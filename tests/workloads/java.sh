@@ -20,4 +20,5 @@ public class Server {
     }
 }
 END
-serves java 8083 240 java /tmp/java/Server.java
+# Where it is by its package; the link in /usr/bin is made by a script of that, which has not run.
+serves java 8083 240 /usr/lib/jvm/java-17-openjdk-amd64/bin/java /tmp/java/Server.java
