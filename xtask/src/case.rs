@@ -182,10 +182,10 @@ impl Case {
         let more = if self.interrupts.is_empty() { Vec::new() } else { sweep::options(&bench::plugin()?, &hits) };
         let name = self.name.replace('/', "-");
         let place = match self.asked {
-            Some(_) => Place::new(&name, std::process::id(), self.name.clone())?,
+            Some(_) => Some(Place::new(&name, std::process::id(), self.name.clone())?),
             None => None,
         };
-        let stats = self.asked.map(|_| sh::target(&format!("runs/{name}.stats"))).transpose()?;
+        let stats = place.as_ref().map(|p| p.running().answers());
         let machine = Machine {
             boot: if self.stick { BootFrom::Stick(image.clone()) } else { BootFrom::Iso(image.clone()) },
             mem_mib: run::mib(&self.mem)?,
@@ -193,7 +193,7 @@ impl Case {
             cpu: self.cpu.clone().unwrap_or_else(|| qemu::CPU.into()),
             efi: self.efi,
             stats: stats.clone(),
-            ask: place.as_ref().map(|p| p.running().socket.clone()),
+            ask: place.as_ref().map(|p| p.running().port()),
             interactive: false,
             timeout: Some(Duration::from_secs(self.timeout)),
             log: qemu::log_file(&self.name)?,
@@ -213,8 +213,8 @@ impl Case {
         let ended = ended?;
         let mut faults = self.judge(&ended)?;
         faults.extend(clock::faults(&ended.times, started));
-        if let Some(stats) = &stats {
-            faults.extend(asking.map_or_else(|| vec!["it could not be asked: the project lies too deep".into()], |a| a.faults(stats)));
+        if let Some((asking, stats)) = asking.zip(stats.as_ref()) {
+            faults.extend(asking.faults(stats));
         }
         if !self.interrupts.is_empty() {
             faults.extend(sweep::missed(&run::symbols(&self.guest)?, &self.interrupts, &hits)?);

@@ -26,7 +26,7 @@ pub struct Machine {
     pub efi: bool,
     /// File that the second serial port goes to.
     pub stats: Option<PathBuf>,
-    /// Socket that is the second serial port besides: one at a time may be at its other end, or nobody.
+    /// With what begins the names of a pipe, `.in`, to the second serial port, and of the file `.out`, which is `stats`.
     pub ask: Option<PathBuf>,
     /// Whether the terminal is the console.
     pub interactive: bool,
@@ -138,9 +138,8 @@ pub fn command(machine: &Machine) -> Result<Command> {
         q.args(["-serial", "stdio", "-monitor", "none"]);
     }
     match (&machine.stats, &machine.ask) {
-        (Some(file), Some(socket)) => {
-            let (socket, file) = (escaped(socket), escaped(file));
-            q.args(["-chardev", &format!("socket,id=stats,path={socket},server=on,wait=off,logfile={file}"), "-serial", "chardev:stats"]);
+        (Some(_), Some(port)) => {
+            q.args(["-chardev", &format!("pipe,id=stats,path={}", escaped(port)), "-serial", "chardev:stats"]);
         }
         (Some(file), None) => _ = q.arg("-serial").arg(format!("file:{}", file.display())),
         (None, _) => {}

@@ -302,8 +302,11 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     };
     let wants_figures = args.on == On::XKernel && !plan.containers.is_empty();
     let on_x_kernel = args.on == On::XKernel;
-    let stats = (args.stats.is_some() || on_x_kernel).then(|| own("stats", "json")).transpose()?;
-    let place = if on_x_kernel { Place::of_run(plan::what(args, &plan))? } else { None };
+    let place = if on_x_kernel { Some(Place::of_run(plan::what(args, &plan))?) } else { None };
+    let stats = match &place {
+        Some(place) => Some(place.running().answers()),
+        None => args.stats.as_ref().map(|_| own("stats", "json")).transpose()?,
+    };
     let image = own("run", "iso")?;
     let boot_from = match args.on {
         On::XKernel => {
@@ -330,7 +333,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         cpu: args.cpu.clone(),
         efi: args.efi,
         stats: stats.clone(),
-        ask: place.as_ref().map(|p| p.running().socket.clone()),
+        ask: place.as_ref().map(|p| p.running().port()),
         interactive: plan.interactive,
         timeout: args.timeout.map(Duration::from_secs),
         log: qemu::log_file("run")?,

@@ -103,6 +103,8 @@ pub fn of_mapper(me: &Me) {
     for page in [me.open, me.read] {
         instr::store64(page, 0);
         memory::write_protect(page);
+        // It dies in steps: its page tables, which have the page mapped, go behind its grants.
+        wait("its page tables are gone", || pin(1, memory::mfn(page)) == 0 && unpin(memory::mfn(page)) == 0);
         let answers = (pin(1, memory::mfn(page)), unpin(memory::mfn(page)), memory::unprotect(page));
         equal("XSA-380 no use of it is left", answers, (0, 0, 0));
     }

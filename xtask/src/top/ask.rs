@@ -1,12 +1,11 @@
-//! Asking a machine: a byte goes to its statistics port, a line comes back.
+//! Asking a machine: a byte goes to its statistics port, a line comes back, in a file.
 //!
-//! The port has room for one who asks; the others are told so, by the lock of the machine's note. What was being
-//! answered when its asker left may still come, and a request may be lost while the machine writes or boots: so lines that
-//! are no answers are passed over, and the request is made again.
+//! One may ask at a time; the others are told so, by the lock of the machine's note. What was being answered when the one
+//! before left may still come, and a request may be lost while the machine writes or boots: so lines that are no answers
+//! are passed over, and the request is made again.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -18,6 +17,10 @@ use super::sample::{self, Document};
 const AGAIN: Duration = Duration::from_secs(1);
 /// How many times as long as without a sign of life it may take in all.
 const LONG: u32 = 60;
+/// Between two looks for more of an answer.
+const LOOK: Duration = Duration::from_millis(20);
+/// How much is read at a time.
+const CHUNK: u64 = 1 << 16;
 /// More than any answer has.
 const LONGEST: usize = 64 << 20;
 
@@ -33,7 +36,9 @@ pub enum Answer {
 /// One who asks a machine.
 #[derive(Debug)]
 pub struct Asker {
-    stream: UnixStream,
+    running: Running,
+    requests: File,
+    answers: File,
     /// What has come of the next line.
     rest: Vec<u8>,
     /// When anything came last.
@@ -53,9 +58,12 @@ impl Asker {
         if turn.try_lock().is_err() {
             bail!("run {number} is watched by another `cargo xtask top` already");
         }
-        let stream =
-            UnixStream::connect(&running.socket).with_context(|| format!("run {number} cannot be asked: its machine is not there"))?;
-        Ok(Self { stream, rest: Vec::new(), heard: Instant::now(), _turn: turn })
+        let not_there = || format!("run {number} cannot be asked: its machine is not there");
+        // To read, too: so it waits for nobody at the other end.
+        let requests = OpenOptions::new().read(true).write(true).open(running.requests()).with_context(not_there)?;
+        let mut answers = File::open(running.answers()).with_context(not_there)?;
+        answers.seek(SeekFrom::End(0))?;
+        Ok(Self { running: running.clone(), requests, answers, rest: Vec::new(), heard: Instant::now(), _turn: turn })
     }
 
     /// Asks, and waits for the answer, up to `patience` while nothing comes. With many domains it is a long one.
@@ -67,9 +75,7 @@ impl Asker {
         self.forget()?;
         self.heard = start;
         while self.heard.elapsed() < patience && start.elapsed() < patience * LONG {
-            if gone(self.stream.write_all(b"?"))?.is_none() {
-                return Ok(Answer::End);
-            }
+            self.requests.write_all(b"?")?;
             let again = Instant::now();
             while let Some(left) = AGAIN.checked_sub(again.elapsed()).filter(|left| !left.is_zero()) {
                 match self.line(left)? {
@@ -84,12 +90,11 @@ impl Asker {
 
     /// Throws away what has come unasked, but for the beginning of a line.
     fn forget(&mut self) -> Result<()> {
-        self.stream.set_nonblocking(true)?;
         while self.receive()? == Got::Bytes {
             let end = self.rest.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
             self.rest.drain(..end);
         }
-        Ok(self.stream.set_nonblocking(false)?)
+        Ok(())
     }
 
     /// The next line, if it comes within `patience`.
@@ -100,37 +105,30 @@ impl Asker {
                 let line: Vec<u8> = self.rest.drain(..=end).collect();
                 return Ok(Line::Whole(String::from_utf8_lossy(&line).trim().to_string()));
             }
-            let Some(left) = patience.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) else { return Ok(Line::NotYet) };
-            self.stream.set_read_timeout(Some(left))?;
-            if self.receive()? == Got::End {
-                return Ok(Line::End);
+            if start.elapsed() >= patience {
+                return Ok(Line::NotYet);
+            }
+            match self.receive()? {
+                Got::Bytes => {}
+                Got::Nothing => std::thread::sleep(LOOK),
+                Got::End => return Ok(Line::End),
             }
         }
     }
 
     fn receive(&mut self) -> Result<Got> {
-        let mut chunk = [0; 4096];
-        match self.stream.read(&mut chunk) {
-            Ok(0) => Ok(Got::End),
-            Ok(n) => {
-                self.heard = Instant::now();
-                self.rest.extend_from_slice(&chunk[..n]);
-                if self.rest.len() > LONGEST {
-                    bail!("the machine says too much");
-                }
-                Ok(Got::Bytes)
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => Ok(Got::Nothing),
-            Err(error) => Ok(gone(Err(error))?.map_or(Got::End, |()| Got::Nothing)),
+        let gone = self.running.is_gone();
+        let before = self.rest.len();
+        // No more than a part: who is called by `line` looks at it at once.
+        (&self.answers).take(CHUNK).read_to_end(&mut self.rest)?;
+        if self.rest.len() == before {
+            return Ok(if gone { Got::End } else { Got::Nothing });
         }
-    }
-}
-
-/// None if it failed because the machine is not there any more.
-fn gone(done: std::io::Result<()>) -> Result<Option<()>> {
-    match done {
-        Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => Ok(None),
-        done => Ok(Some(done?)),
+        self.heard = Instant::now();
+        if self.rest.len() > LONGEST {
+            bail!("the machine says too much");
+        }
+        Ok(Got::Bytes)
     }
 }
 
@@ -151,62 +149,55 @@ enum Got {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixListener;
-
     use super::super::place::Place;
     use super::super::sample::tests::DOCUMENT;
     use super::*;
 
-    /// An asker, and what it asks.
-    fn pair(name: &str) -> (Place, UnixListener, Asker, UnixStream) {
-        let place = Place::new(&format!("ask-{name}-{}", std::process::id()), 5, "x".into()).expect("a place").expect("a short path");
-        let listener = UnixListener::bind(&place.running().socket).expect("a socket");
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    /// An asker, and the machine that it asks: what comes to its port, and what that says.
+    fn pair(name: &str) -> (Place, Asker, File, File) {
+        let number = std::process::id();
+        let place = Place::new(&format!("ask-{name}-{number}"), number, "x".into()).expect("a place");
         let asker = Asker::connect(place.running()).expect("connected");
-        let (machine, _) = listener.accept().expect("accepted");
-        (place, listener, asker, machine)
+        let requests = OpenOptions::new().read(true).write(true).open(place.running().requests()).expect("a pipe");
+        let answers = OpenOptions::new().append(true).open(place.running().answers()).expect("a file");
+        (place, asker, requests, answers)
+    }
+
+    fn forget(running: &Running) {
+        std::fs::remove_file(running.answers()).expect("removed");
     }
 
     #[test]
     fn what_is_no_answer_is_passed_over() {
-        let (_place, _listener, mut asker, mut machine) = pair("over");
-        machine.write_all(format!("\"tail\":1}}\n{DOCUMENT}\n{{\"now_").as_bytes()).expect("written");
+        let (place, mut asker, mut requests, mut answers) = pair("over");
+        let running = place.running().clone();
+        answers.write_all(format!("\"tail\":1}}\n{DOCUMENT}\n{{\"now_").as_bytes()).expect("written");
         let answering = std::thread::spawn(move || {
             let mut byte = [0];
-            machine.read_exact(&mut byte).expect("a request");
+            requests.read_exact(&mut byte).expect("a request");
             // The one that had begun, then the report of the end, then nothing.
-            machine.write_all(format!("{}\r\n{{\"domains\":[]}}\r\n", DOCUMENT.trim_start_matches("{\"now_")).as_bytes()).expect("written");
+            answers.write_all(format!("{}\r\n{{\"domains\":[]}}\r\n", DOCUMENT.trim_start_matches("{\"now_")).as_bytes()).expect("written");
+            drop(place);
         });
         assert!(matches!(asker.ask(PATIENCE), Ok(Answer::Document(d)) if d.now_ns == 2_000_000_000));
         answering.join().expect("answered");
         assert!(matches!(asker.ask(PATIENCE), Ok(Answer::End)));
+        forget(&running);
     }
-
-    const PATIENCE: Duration = Duration::from_secs(5);
 
     #[test]
     fn whoever_does_not_answer_is_told_of() {
-        let (place, _listener, mut asker, mut machine) = pair("not");
+        let (place, mut asker, _requests, mut answers) = pair("not");
         let why = asker.ask(Duration::from_millis(10)).expect_err("no answer").to_string();
         assert!(why.contains("does not answer"), "{why}");
-        machine.write_all(b"{\"now_ns\":1,\"format\":2}\n").expect("written");
-        let mut later = Asker {
-            stream: asker.stream.try_clone().expect("a clone"),
-            rest: Vec::new(),
-            heard: Instant::now(),
-            _turn: File::open(&place.running().note).expect("open"),
-        };
-        let why = later.ask_without_forgetting().expect_err("another form").to_string();
+        answers.write_all(b"{\"now_ns\":1,\"format\":2}\n").expect("written");
+        let line = asker.line(PATIENCE).expect("a line");
+        let why = if let Line::Whole(line) = line { sample::parse(&line).expect_err("another form").to_string() } else { String::new() };
         assert!(why.contains("another version"), "{why}");
         let second = Asker::connect(place.running()).expect_err("another one asks").to_string();
         assert!(second.contains("watched by another"), "{second}");
-    }
-
-    impl Asker {
-        fn ask_without_forgetting(&mut self) -> Result<Document> {
-            match self.line(PATIENCE)? {
-                Line::Whole(line) => sample::parse(&line),
-                Line::NotYet | Line::End => bail!("no line"),
-            }
-        }
+        forget(place.running());
     }
 }

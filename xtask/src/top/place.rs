@@ -1,8 +1,11 @@
-//! Where a running machine can be asked: a socket beside a note that says what runs.
+//! Where a running machine can be asked: a pipe to its statistics port and a file with what that says, beside a note of
+//! what runs.
 //!
-//! Both are removed when the machine has ended. Those of a `run` that was ended by force are removed by whoever comes next.
+//! A file is never too full to be written to, however slow its reader is. Pipe and note are removed when the machine has
+//! ended; what a `run` that was ended by force has left is removed by whoever comes next.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
@@ -10,10 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::sh;
 
-/// What the names of notes and sockets of machines that `run` starts begin with; the number of its process follows.
+/// What the names of notes and pipes of machines that `run` starts begin with; the number of its process follows.
 const PREFIX: &str = "machine-";
-/// The longest path that a socket can have.
-const LONGEST: usize = 107;
 
 /// What a note says.
 #[derive(Deserialize, Serialize)]
@@ -21,7 +22,7 @@ struct Note {
     what: String,
 }
 
-/// A machine's socket and note, for as long as this lives.
+/// A machine's pipe and note, for as long as this lives.
 #[derive(Debug)]
 pub struct Place(Running);
 
@@ -32,30 +33,52 @@ pub struct Running {
     pub number: u32,
     /// What runs there.
     pub what: String,
-    /// The socket that is its second serial port.
-    pub socket: PathBuf,
     /// The note. Whoever asks holds its lock.
     pub note: PathBuf,
 }
 
+impl Running {
+    /// What the names of pipe and file begin with, as QEMU wants to be told.
+    pub fn port(&self) -> PathBuf {
+        self.note.with_extension("")
+    }
+
+    /// The pipe to its statistics port.
+    pub fn requests(&self) -> PathBuf {
+        self.note.with_extension("in")
+    }
+
+    /// The file with all that the port has said.
+    pub fn answers(&self) -> PathBuf {
+        self.note.with_extension("out")
+    }
+
+    /// Whether it has ended, or whoever started it.
+    pub fn is_gone(&self) -> bool {
+        !self.note.exists() || !Path::new(&format!("/proc/{}", self.number)).exists()
+    }
+}
+
 impl Place {
-    /// A place for the machine of this process. None if the project lies so deep that no socket can be there.
-    pub fn of_run(what: String) -> Result<Option<Self>> {
+    /// A place for the machine of this process.
+    pub fn of_run(what: String) -> Result<Self> {
         let number = std::process::id();
         sh::sweep(&sh::target(&format!("runs/{PREFIX}{number}.json"))?, PREFIX);
         Self::new(&format!("{PREFIX}{number}"), number, what)
     }
 
     /// A place that is called `name`.
-    pub fn new(name: &str, number: u32, what: String) -> Result<Option<Self>> {
-        let file = |end: &str| sh::target(&format!("runs/{name}.{end}"));
-        let (socket, note) = (file("sock")?, file("json")?);
-        if socket.as_os_str().len() > LONGEST {
-            return Ok(None);
-        }
+    pub fn new(name: &str, number: u32, what: String) -> Result<Self> {
+        let note = sh::target(&format!("runs/{name}.json"))?;
         let text = serde_json::to_string(&Note { what: what.clone() })?;
-        std::fs::write(&note, text).with_context(|| format!("cannot write {}", note.display()))?;
-        Ok(Some(Self(Running { number, what, socket, note })))
+        let place = Self(Running { number, what, note });
+        let (requests, answers, note) = (place.0.requests(), place.0.answers(), &place.0.note);
+        let _ = std::fs::remove_file(&requests);
+        sh::run(Command::new("mkfifo").arg(&requests))?;
+        std::fs::write(&answers, "").with_context(|| format!("cannot write {}", answers.display()))?;
+        // The note comes last: who finds it finds all.
+        std::fs::write(note, text).with_context(|| format!("cannot write {}", note.display()))?;
+        Ok(place)
     }
 
     /// The machine that is there.
@@ -66,7 +89,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        for file in [&self.0.note, &self.0.socket] {
+        for file in [&self.0.note, &self.0.requests()] {
             let _ = std::fs::remove_file(file);
         }
     }
@@ -96,7 +119,7 @@ fn all(folder: &Path) -> Vec<Running> {
         let number = path.file_name()?.to_str()?.strip_prefix(PREFIX)?.strip_suffix(".json")?.parse().ok()?;
         let made = path.metadata().and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
         let note: Note = serde_json::from_str(&std::fs::read_to_string(&path).ok()?).ok()?;
-        Some((made, Running { number, what: note.what, socket: path.with_extension("sock"), note: path }))
+        Some((made, Running { number, what: note.what, note: path }))
     };
     let entries = std::fs::read_dir(folder).into_iter().flatten();
     let mut all: Vec<_> = entries.filter_map(|e| of(e.ok()?.path())).collect();
@@ -117,17 +140,19 @@ mod tests {
         {
             std::fs::write(folder.join(name), text).expect("written");
         }
-        let found: Vec<_> = all(folder).into_iter().map(|r| (r.number, r.what, r.socket)).collect();
-        assert_eq!(found, [(7, "seven".to_string(), folder.join("machine-7.sock"))]);
+        let found: Vec<_> = all(folder).into_iter().map(|r| (r.number, r.what.clone(), r.requests())).collect();
+        assert_eq!(found, [(7, "seven".to_string(), folder.join("machine-7.in"))]);
         std::fs::remove_dir_all(folder).expect("removed");
     }
 
     #[test]
     fn nothing_is_left_of_a_place() {
-        let place = Place::new(&format!("place-{}", std::process::id()), 1, "x".into()).expect("a place").expect("a short path");
-        let note = place.running().note.clone();
-        assert!(note.exists());
+        let place = Place::new(&format!("place-{}", std::process::id()), std::process::id(), "x".into()).expect("a place");
+        let running = place.running().clone();
+        assert!(running.note.exists() && running.requests().exists() && !running.is_gone());
         drop(place);
-        assert!(!note.exists());
+        assert!(!running.note.exists() && !running.requests().exists() && running.is_gone());
+        // What it has said stays for whoever reads it at the end.
+        std::fs::remove_file(running.answers()).expect("removed");
     }
 }

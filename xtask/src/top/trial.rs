@@ -1,12 +1,11 @@
 //! A machine that is asked while a test runs on it: counts rise, and agree with the report of its end.
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::Path;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -25,8 +24,6 @@ pub enum Trial {
     Flood,
 }
 
-/// How often a machine that starts is looked for.
-const AGAIN: Duration = Duration::from_millis(50);
 /// Between two requests.
 const BETWEEN: Duration = Duration::from_millis(500);
 /// Answers that a flood must bring.
@@ -35,21 +32,12 @@ const ENOUGH: usize = 5;
 /// One who asks, in a thread.
 pub struct Asking(JoinHandle<Result<Vec<Document>>>);
 
-/// Asks the machine that will be at `running`, for up to `patience` until it answers.
+/// Asks the machine that will be at `running`, waiting up to `patience` for each answer.
 pub fn begin(trial: Trial, running: &Running, patience: Duration) -> Asking {
     let running = running.clone();
-    Asking(std::thread::spawn(move || {
-        let start = Instant::now();
-        while UnixStream::connect(&running.socket).is_err() {
-            if start.elapsed() > patience {
-                bail!("there is no machine to ask");
-            }
-            std::thread::sleep(AGAIN);
-        }
-        match trial {
-            Trial::Twice => twice(&running, patience),
-            Trial::Flood => flood(&running),
-        }
+    Asking(std::thread::spawn(move || match trial {
+        Trial::Twice => twice(&running, patience),
+        Trial::Flood => flood(&running),
     }))
 }
 
@@ -79,20 +67,11 @@ fn twice(running: &Running, patience: Duration) -> Result<Vec<Document>> {
 }
 
 fn flood(running: &Running) -> Result<Vec<Document>> {
-    let mut stream = UnixStream::connect(&running.socket)?;
-    let mut pouring = stream.try_clone()?;
-    let writer = std::thread::spawn(move || while pouring.write_all(&[b'?'; 256]).is_ok() {});
-    let mut text = Vec::new();
-    let read = stream.read_to_end(&mut text);
-    let _ = stream.shutdown(Shutdown::Both);
-    let _ = writer.join();
-    match read {
-        // The machine ended with requests that it had not read.
-        Err(error) if error.kind() != ErrorKind::ConnectionReset => return Err(error.into()),
-        _ => {}
-    }
-    let answers: Result<Vec<_>> = String::from_utf8_lossy(&text).lines().filter(|l| sample::is_answer(l)).map(sample::parse).collect();
-    let answers = answers?;
+    // Opened when the machine opens its end, and broken when it ends.
+    let mut pouring = OpenOptions::new().write(true).open(running.requests())?;
+    while pouring.write_all(&[b'?'; 256]).is_ok() {}
+    let text = std::fs::read_to_string(running.answers())?;
+    let answers: Vec<_> = text.lines().filter(|l| sample::is_answer(l)).map(sample::parse).collect::<Result<_>>()?;
     if answers.len() < ENOUGH {
         bail!("a flood of requests brought {} answers", answers.len());
     }
