@@ -1,6 +1,6 @@
 //! `top`: what the domains of a running machine do, from the X-Kernel's counters.
 //!
-//! A machine that `run` has started can be asked by a socket (`place`); `ask` asks and reads the answers, `sample` says
+//! A machine that `run` has started can be asked by a pipe (`place`); `ask` asks and reads the answers, `sample` says
 //! what is in them, `rates` compares two, `table` shows that. `trial` is the same as a test.
 
 mod ask;
