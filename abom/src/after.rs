@@ -67,7 +67,13 @@ pub fn scan(code: &Code<'_>, from: u64, ask: Ask) -> After {
     let mut done: ArrayVec<Path, INSTRUCTIONS> = ArrayVec::new();
     paths.push(Path { at: from, depth: Some(0), flags: true, below: rest });
     while let Some(mut path) = paths.pop() {
-        while path.flags || path.below || rest && !after.stack {
+        loop {
+            // One reader is enough, whatever comes behind it.
+            path.flags &= after.flags != Fate::Read;
+            path.below &= after.below == Fate::Dead;
+            if !(path.flags || path.below || rest && !after.stack) {
+                break;
+            }
             if done.contains(&path) {
                 break;
             }

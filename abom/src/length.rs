@@ -1,25 +1,7 @@
 //! How long an instruction is, and nothing else: what reading many of them backwards takes, at a fraction of the cost of
 //! decoding them.
 
-/// How bytes are passed over.
-struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl Cursor<'_> {
-    fn next(&mut self) -> Option<u8> {
-        let byte = *self.bytes.get(self.at)?;
-        self.skip(1)?;
-        Some(byte)
-    }
-
-    /// Passes over bytes, if an instruction may be so long and they are there.
-    fn skip(&mut self, count: usize) -> Option<()> {
-        self.at = self.at.checked_add(count)?;
-        (self.at <= crate::code::LONGEST && self.at <= self.bytes.len()).then_some(())
-    }
-}
+use crate::code::LONGEST;
 
 /// The tables of opcodes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -32,14 +14,49 @@ enum Map {
     Three3a,
 }
 
+/// A ModRM byte follows the opcode.
+const MODRM: u8 = 1 << 0;
+/// An immediate of one byte.
+const BYTE: u8 = 1 << 1;
+/// One of four.
+const FOUR: u8 = 1 << 2;
+/// One of the operand's size, of four bytes at most.
+const OPERAND: u8 = 1 << 3;
+/// One of the operand's size.
+const WIDE: u8 = 1 << 4;
+/// An address.
+const ADDRESS: u8 = 1 << 5;
+/// An immediate if ModRM says so: TEST has one, the others of its group do not.
+const TEST: u8 = 1 << 6;
+/// See [`is_odd`].
+const ODD: u8 = 1 << 7;
+
+/// What follows each opcode of a map.
+type Shapes = [u8; 256];
+static ONE: Shapes = shapes(Map::One);
+static TWO: Shapes = shapes(Map::Two);
+
+const fn shapes(map: Map) -> Shapes {
+    let mut shapes = [0; 256];
+    let (mut rest, mut opcode): (&mut [u8], u8) = (&mut shapes, 0);
+    while let [shape, behind @ ..] = rest {
+        *shape = if is_odd(map, opcode) { ODD } else { immediate(map, opcode) | if has_modrm(map, opcode) { MODRM } else { 0 } };
+        opcode = opcode.wrapping_add(1);
+        rest = behind;
+    }
+    shapes
+}
+
 /// The length of the instruction that the bytes begin with. None if they do not hold all of it, if there is no such
 /// instruction, or if no compiler emits it for user mode. Some that do not exist have a length all the same.
 #[must_use]
 pub fn of(bytes: &[u8]) -> Option<usize> {
-    let mut c = Cursor { bytes, at: 0 };
+    let bytes = bytes.get(..bytes.len().min(LONGEST))?;
     let (mut short, mut short_address, mut wide) = (false, false, false);
-    let opcode = loop {
-        let byte = c.next()?;
+    let mut at = 0_usize;
+    let mut opcode = loop {
+        let byte = *bytes.get(at)?;
+        at = at.wrapping_add(1);
         match byte {
             0x66 => (short, wide) = (true, false),
             0x67 => (short_address, wide) = (true, false),
@@ -48,77 +65,89 @@ pub fn of(bytes: &[u8]) -> Option<usize> {
             _ => break byte,
         }
     };
-    let (map, opcode) = match opcode {
-        0x0f => match c.next()? {
-            0x38 => (Map::Three38, c.next()?),
-            0x3a => (Map::Three3a, c.next()?),
-            second => (Map::Two, second),
-        },
-        // VEX of two bytes, of three, EVEX: the table's number is in the first byte behind.
-        0xc5 => {
-            c.skip(1)?;
-            (Map::Two, c.next()?)
+    let mut map = Map::One;
+    if matches!(opcode, 0x0f | 0x62 | 0xc4 | 0xc5) {
+        let skipped;
+        (map, skipped) = other_map(bytes.get(at.wrapping_sub(1)..)?)?;
+        at = at.wrapping_add(skipped);
+        opcode = *bytes.get(at.wrapping_sub(1))?;
+    }
+    let shape = match map {
+        Map::One => *ONE.get(usize::from(opcode))?,
+        Map::Two => *TWO.get(usize::from(opcode))?,
+        Map::Three38 => MODRM,
+        Map::Three3a => MODRM | BYTE,
+    };
+    if shape & ODD != 0 {
+        return None;
+    }
+    let operand = if short && !wide { 2 } else { 4 };
+    if shape & MODRM != 0 {
+        let modrm = *bytes.get(at)?;
+        at = at.wrapping_add(1);
+        let (mode, rm) = (modrm >> 6, modrm & 7);
+        let mut base = rm;
+        if mode != 3 && rm == 4 {
+            base = *bytes.get(at)? & 7;
+            at = at.wrapping_add(1);
         }
-        0xc4 | 0x62 => {
-            let map = match c.next()? & if opcode == 0x62 { 7 } else { 0x1f } {
+        at = at.wrapping_add(match (mode, base) {
+            (0, 5) | (2, _) => 4,
+            (1, _) => 1,
+            _ => 0,
+        });
+        if shape & TEST != 0 && modrm & 0x30 == 0 {
+            at = at.wrapping_add(if opcode & 1 == 0 { 1 } else { operand });
+        }
+    }
+    // Of these it has one at most.
+    at = at.wrapping_add(match shape & !(MODRM | TEST) {
+        0 => 0,
+        BYTE => 1,
+        FOUR => 4,
+        WIDE if wide => 8,
+        OPERAND | WIDE => operand,
+        _ if short_address => 4,
+        _ => 8,
+    });
+    (at <= bytes.len()).then_some(at)
+}
+
+/// The map that the first of these bytes leads to, and how many come behind it up to the opcode.
+fn other_map(bytes: &[u8]) -> Option<(Map, usize)> {
+    Some(match *bytes {
+        [0x0f, 0x38, ..] => (Map::Three38, 2),
+        [0x0f, 0x3a, ..] => (Map::Three3a, 2),
+        [0x0f, ..] => (Map::Two, 1),
+        // VEX of two bytes, of three, EVEX: the map's number is in the first byte behind.
+        [0xc5, ..] => (Map::Two, 2),
+        [first, second, ..] => {
+            let (number, skipped) = if first == 0x62 { (second & 7, 4) } else { (second & 0x1f, 3) };
+            let map = match number {
                 1 | 5 => Map::Two,
                 2 | 6 => Map::Three38,
                 3 => Map::Three3a,
                 _ => return None,
             };
-            c.skip(if opcode == 0x62 { 2 } else { 1 })?;
-            (map, c.next()?)
+            (map, skipped)
         }
-        _ => (Map::One, opcode),
-    };
-    if map == Map::One && is_odd(opcode)
-        || map == Map::Two && matches!(opcode, 0x06..=0x09 | 0x20..=0x27 | 0x30 | 0x32 | 0x34..=0x37 | 0x78)
-    {
-        return None;
+        _ => return None,
+    })
+}
+
+const fn immediate(map: Map, opcode: u8) -> u8 {
+    match (map, opcode) {
+        (Map::One, 0xb8..=0xbf) => WIDE,
+        (Map::One, 0xa0..=0xa3) => ADDRESS,
+        (Map::One, 0xe8 | 0xe9) | (Map::Two, 0x80..=0x8f) => FOUR,
+        (Map::One, 0x68 | 0x69 | 0x81 | 0xa9 | 0xc7) => OPERAND,
+        (Map::One, 0x00..=0x3f) if opcode & 7 == 5 => OPERAND,
+        (Map::One, 0x00..=0x3f) if opcode & 7 == 4 => BYTE,
+        (Map::One, 0x6a | 0x6b | 0x70..=0x80 | 0x83 | 0xa8 | 0xb0..=0xb7 | 0xc0 | 0xc1 | 0xc6 | 0xcd | 0xe0..=0xe3 | 0xeb)
+        | (Map::Two, 0x0f | 0x70..=0x73 | 0xa4 | 0xac | 0xba | 0xc2 | 0xc4..=0xc6) => BYTE,
+        (Map::One, 0xf6 | 0xf7) => TEST,
+        _ => 0,
     }
-    // An immediate of the operand's size, of four bytes at most.
-    let z = if short && !wide { 2 } else { 4 };
-    let mut immediate = match map {
-        Map::One => match opcode {
-            0xb8..=0xbf if wide => 8,
-            0xa0..=0xa3 => {
-                if short_address {
-                    4
-                } else {
-                    8
-                }
-            }
-            0xe8 | 0xe9 => 4,
-            0x68 | 0x69 | 0x81 | 0xa9 | 0xb8..=0xbf | 0xc7 => z,
-            0x00..=0x3f if opcode & 7 == 5 => z,
-            0x00..=0x3f if opcode & 7 == 4 => 1,
-            0x6a | 0x6b | 0x70..=0x80 | 0x83 | 0xa8 | 0xb0..=0xb7 | 0xc0 | 0xc1 | 0xc6 | 0xcd | 0xe0..=0xe3 | 0xeb => 1,
-            _ => 0,
-        },
-        Map::Two => match opcode {
-            0x80..=0x8f => 4,
-            0x0f | 0x70..=0x73 | 0xa4 | 0xac | 0xba | 0xc2 | 0xc4..=0xc6 => 1,
-            _ => 0,
-        },
-        Map::Three38 => 0,
-        Map::Three3a => 1,
-    };
-    if has_modrm(map, opcode) {
-        let modrm = c.next()?;
-        let (mode, rm) = (modrm >> 6, modrm & 7);
-        let sib = if mode != 3 && rm == 4 { Some(c.next()?) } else { None };
-        c.skip(match (mode, sib.map_or(rm, |s| s & 7)) {
-            (0, 5) | (2, _) => 4,
-            (1, _) => 1,
-            _ => 0,
-        })?;
-        // TEST has an immediate; the others of its group do not.
-        if map == Map::One && opcode & 0xfe == 0xf6 && modrm & 0x30 == 0 {
-            immediate = if opcode == 0xf6 { 1 } else { z };
-        }
-    }
-    c.skip(immediate)?;
-    Some(c.at)
 }
 
 const fn has_modrm(map: Map, opcode: u8) -> bool {
@@ -138,7 +167,15 @@ const fn has_modrm(map: Map, opcode: u8) -> bool {
 
 /// Opcodes that do not exist, or that compilers do not emit for user mode: far and privileged ones, ports, ENTER, a
 /// return that pops arguments.
-const fn is_odd(opcode: u8) -> bool {
+const fn is_odd(map: Map, opcode: u8) -> bool {
+    match map {
+        Map::One => is_odd_of_one(opcode),
+        Map::Two => matches!(opcode, 0x06..=0x09 | 0x20..=0x27 | 0x30 | 0x32 | 0x34..=0x37 | 0x78),
+        Map::Three38 | Map::Three3a => false,
+    }
+}
+
+const fn is_odd_of_one(opcode: u8) -> bool {
     matches!(
         opcode,
         0x06 | 0x07 | 0x0e | 0x16 | 0x17 | 0x1e | 0x1f | 0x27 | 0x2f | 0x37 | 0x3f | 0x60 | 0x61 | 0x82 | 0x9a | 0xce | 0xd4..=0xd6 | 0xea
@@ -149,7 +186,7 @@ const fn is_odd(opcode: u8) -> bool {
 mod tests {
     use std::vec::Vec;
 
-    use crate::code::{Code, LONGEST};
+    use crate::code::Code;
 
     use super::*;
 

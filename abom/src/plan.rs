@@ -85,6 +85,26 @@ pub fn plan<'a>(code: &Code<'a>, site: u64, ways: &Ways, facts: &Facts<'_>) -> R
 /// # Errors
 /// The reason why it has to stay a trap, whatever form is wanted.
 pub(crate) fn examine<'a, 'w>(code: &Code<'a>, site: u64, ways: &'w Ways, facts: &'w Facts<'w>) -> Result<Site<'a, 'w>, Refusal> {
+    let behind = behind(code, site, facts)?;
+    let before = before::instructions(code, site, facts);
+    // Only a call needs to know more than what becomes of the flags, where stubs can use the jump entry.
+    let callable = matches!(before.first().and_then(sets_number), Some(Number::Is(_)));
+    let stub_jump = ways.stubs.is_some() && ways.table.jump().is_some();
+    let after = after::scan(code, behind, if stub_jump && !callable { Ask::Flags } else { Ask::All });
+    flags_lost(&after)?;
+    Ok(Site { code: *code, at: site, behind, before, after, ways, facts })
+}
+
+/// Whether there is no reason that holds for every form ([`Refusal::is_final`]): far less work than a plan.
+///
+/// # Errors
+/// The reason.
+pub fn has_prospects(code: &Code<'_>, site: u64, facts: &Facts<'_>) -> Result<(), Refusal> {
+    flags_lost(&after::scan(code, behind(code, site, facts)?, Ask::Flags))
+}
+
+/// The address behind the `syscall` instruction at `site`, if that may be changed.
+fn behind(code: &Code<'_>, site: u64, facts: &Facts<'_>) -> Result<u64, Refusal> {
     if !code.is_syscall(site) {
         return Err(Refusal::NoSyscall);
     }
@@ -95,17 +115,16 @@ pub(crate) fn examine<'a, 'w>(code: &Code<'a>, site: u64, ways: &'w Ways, facts:
     if facts.seen.is_some_and(|s| s.backwards()) {
         return Err(Refusal::DirectionFlag);
     }
-    let before = before::instructions(code, site, facts);
-    // Only a call needs to know more than what becomes of the flags, where stubs can use the jump entry.
-    let callable = matches!(before.first().and_then(sets_number), Some(Number::Is(_)));
-    let stub_jump = ways.stubs.is_some() && ways.table.jump().is_some();
-    let after = after::scan(code, behind, if stub_jump && !callable { Ask::Flags } else { Ask::All });
+    Ok(behind)
+}
+
+/// Whether the flags may be lost.
+const fn flags_lost(after: &After) -> Result<(), Refusal> {
     match after.flags {
-        Fate::Dead => {}
-        Fate::Unknown => return Err(Refusal::AfterUnknown),
-        Fate::Read => return Err(Refusal::FlagsLive),
+        Fate::Dead => Ok(()),
+        Fate::Unknown => Err(Refusal::AfterUnknown),
+        Fate::Read => Err(Refusal::FlagsLive),
     }
-    Ok(Site { code: *code, at: site, behind, before, after, ways, facts })
 }
 
 /// A site and what has been found out about it.

@@ -10,7 +10,7 @@ pub trait Memory {
     fn read(&mut self, address: u64, buf: &mut [u8]) -> bool;
 }
 
-impl<F: FnMut(u64, &mut [u8]) -> bool> Memory for F {
+impl<F: FnMut(u64, &mut [u8]) -> bool + ?Sized> Memory for F {
     fn read(&mut self, address: u64, buf: &mut [u8]) -> bool {
         self(address, buf)
     }
@@ -41,7 +41,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 /// The address of the module's table of functions.
-fn table(memory: &mut impl Memory, module: u64) -> Option<u64> {
+fn table(memory: &mut (impl Memory + ?Sized), module: u64) -> Option<u64> {
     let mut header = [0; HEADER];
     memory.read(module, &mut header).then_some(())?;
     if header.first_chunk() != Some(&MAGIC) {
@@ -65,31 +65,43 @@ fn table(memory: &mut impl Memory, module: u64) -> Option<u64> {
     found?.checked_sub(lowest? & !(PAGE.wrapping_sub(1)))?.checked_add(module)
 }
 
-/// Where the function begins that `address` is in, and where the next one does, if there is one. `module` is where the
-/// module's first page is.
-#[must_use]
-pub fn function(memory: &mut impl Memory, module: u64, address: u64) -> Option<(u64, Option<u64>)> {
-    let table = table(memory, module)?;
-    let mut header = [0; 12];
-    memory.read(table, &mut header).then_some(())?;
-    if header.first_chunk() != Some(&TABLE_HEADER) {
-        return None;
+/// A module's table of functions.
+#[derive(Clone, Copy, Debug)]
+pub struct Functions {
+    table: u64,
+    count: u32,
+}
+
+impl Functions {
+    /// The table of the module whose first page is at `module`, if it has one.
+    #[must_use]
+    pub fn of(memory: &mut (impl Memory + ?Sized), module: u64) -> Option<Self> {
+        let table = table(memory, module)?;
+        let mut header = [0; 12];
+        memory.read(table, &mut header).then_some(())?;
+        (header.first_chunk() == Some(&TABLE_HEADER)).then_some(Self { table, count: u32_at(&header, 8)? })
     }
-    let mut start = |index: u32| {
-        let at = table.checked_add(12)?.checked_add(u64::from(index).checked_mul(8)?)?;
+
+    /// Where function `index` begins.
+    fn start(&self, memory: &mut (impl Memory + ?Sized), index: u32) -> Option<u64> {
+        let at = self.table.checked_add(12)?.checked_add(u64::from(index).checked_mul(8)?)?;
         let mut offset = [0; 4];
         memory.read(at, &mut offset).then_some(())?;
-        table.checked_add_signed(i32::from_le_bytes(offset).into())
-    };
-    // The last one that is not behind the address is in `low..high`.
-    let count = u32_at(&header, 8)?;
-    let (mut low, mut high) = (0, count);
-    while high.saturating_sub(low) > 1 {
-        let middle = low.midpoint(high);
-        *(if start(middle)? <= address { &mut low } else { &mut high }) = middle;
+        self.table.checked_add_signed(i32::from_le_bytes(offset).into())
     }
-    let found = (high > low).then(|| start(low))?.filter(|&at| at <= address)?;
-    Some((found, if high < count { start(high) } else { None }))
+
+    /// Where the function begins that `address` is in, and where the next one does, if there is one.
+    #[must_use]
+    pub fn around(&self, memory: &mut (impl Memory + ?Sized), address: u64) -> Option<(u64, Option<u64>)> {
+        // The last one that is not behind the address is in `low..high`.
+        let (mut low, mut high) = (0, self.count);
+        while high.saturating_sub(low) > 1 {
+            let middle = low.midpoint(high);
+            *(if self.start(memory, middle)? <= address { &mut low } else { &mut high }) = middle;
+        }
+        let found = (high > low).then(|| self.start(memory, low))?.filter(|&at| at <= address)?;
+        Some((found, if high < self.count { self.start(memory, high) } else { None }))
+    }
 }
 
 #[cfg(test)]
@@ -130,7 +142,11 @@ mod tests {
         }
     }
 
-    fn function_start(memory: &mut impl Memory, module: u64, address: u64) -> Option<u64> {
+    fn function(memory: &mut (impl Memory + ?Sized), module: u64, address: u64) -> Option<(u64, Option<u64>)> {
+        Functions::of(memory, module)?.around(memory, address)
+    }
+
+    fn function_start(memory: &mut (impl Memory + ?Sized), module: u64, address: u64) -> Option<u64> {
         function(memory, module, address).map(|(start, _)| start)
     }
 

@@ -22,10 +22,18 @@ static HELD: AtomicU16 = AtomicU16::new(NOTHING);
 const NOTHING: u16 = 0x100;
 
 /// Takes what has been typed.
-pub fn poll() {
+#[inline]
+pub fn poll(now: u64) {
+    if HELD.load(Ordering::Relaxed) != NOTHING || serial::may_have_input(now) {
+        take();
+    }
+}
+
+#[cold]
+fn take() {
     for _ in 0..BUDGET {
         let held = u8::try_from(HELD.swap(NOTHING, Ordering::Relaxed)).ok();
-        let Some(byte) = held.or_else(serial::poll_byte) else { return };
+        let Some(byte) = held.or_else(serial::take_byte) else { return };
         if ARMED.swap(false, Ordering::Relaxed) {
             command(byte);
         } else if byte == PREFIX {

@@ -11,9 +11,10 @@
 #![expect(unsafe_code, reason = "the per-CPU pointer is found from the stack pointer")]
 
 use alloc::sync::Arc;
-use core::cell::{Cell, RefCell};
+use core::cell::{Cell, Ref, RefCell};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::domain::Domain;
 use crate::domain::vcpu::Vcpu;
 use crate::perf::CpuCounters;
 
@@ -54,12 +55,20 @@ pub struct PerCpuShared {
     pub root: AtomicU64,
 }
 
+/// Who runs on a CPU.
+pub struct Running {
+    /// The vCPU.
+    pub vcpu: Arc<Vcpu>,
+    /// Its domain, which stays at least as long.
+    pub domain: Arc<Domain>,
+}
+
 /// One CPU's own data.
 pub struct PerCpu {
     /// Dense number of the CPU, from 0.
     pub id: u32,
-    /// The vCPU that runs, or none while the CPU is idle.
-    current: RefCell<Option<Arc<Vcpu>>>,
+    /// Who runs, or none while the CPU is idle.
+    current: RefCell<Option<Running>>,
     /// Time at which the current vCPU was switched in or last charged, in ns since boot.
     pub charged_at_ns: Cell<u64>,
     /// Time at which the current vCPU's slice ends, in ns since boot.
@@ -86,14 +95,22 @@ impl PerCpu {
         }
     }
 
-    /// The vCPU that runs on this CPU.
-    pub fn current(&self) -> Option<Arc<Vcpu>> {
-        self.current.try_borrow().ok().and_then(|c| c.clone())
+    /// Who runs on this CPU. The answer must be let go before [`Self::set_current`].
+    pub fn running(&self) -> Option<Ref<'_, Running>> {
+        Ref::filter_map(self.current.try_borrow().ok()?, Option::as_ref).ok()
     }
 
-    /// Replaces the vCPU that runs and returns the one before.
-    pub fn set_current(&self, next: Option<Arc<Vcpu>>) -> Option<Arc<Vcpu>> {
-        core::mem::replace(&mut *self.current.borrow_mut(), next)
+    /// The vCPU that runs on this CPU.
+    pub fn current(&self) -> Option<Arc<Vcpu>> {
+        self.running().map(|running| running.vcpu.clone())
+    }
+
+    /// Replaces who runs.
+    ///
+    /// # Panics
+    /// While an answer of [`Self::running`] is held.
+    pub fn set_current(&self, next: Option<Running>) {
+        self.current.replace(next);
     }
 
     /// Asks this CPU to pass through the scheduler before it returns to a guest.

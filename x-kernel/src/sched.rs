@@ -17,7 +17,7 @@ use crate::arch::x86_64::{apic, context, cpu, gdt, tlb, tsc};
 use crate::domain::vcpu::{GDT_FRAMES, Vcpu, VcpuState};
 use crate::domain::{self, Domain, console};
 use crate::mm::layout;
-use crate::percpu::{self, PerCpu};
+use crate::percpu::{self, PerCpu, Running};
 use crate::perf;
 use crate::pv::{bounce, timer, traps, vcpu_info};
 use crate::sync::{SpinLock, level};
@@ -213,10 +213,8 @@ fn arm(cpu: &PerCpu) {
 }
 
 /// Fires every timer whose time has come at `now`.
+#[cold]
 fn expire_timers(now: u64) {
-    if NEXT_TIMER_NS.load(Ordering::Acquire) > now {
-        return;
-    }
     // Each round takes one expired entry; a vCPU re-enters only with a later deadline.
     while let Some(vcpu) = with(|q| q.pop_due(now)).flatten() {
         timer::expire(&vcpu);
@@ -233,6 +231,7 @@ fn count_time(cpu: &PerCpu, vcpu: &Vcpu, now: u64) {
 }
 
 /// Picks who runs next and switches to it.
+#[inline(never)]
 fn schedule(cpu: &'static PerCpu, regs: &mut GuestRegs) {
     let now = tsc::now_ns();
     let old = cpu.current();
@@ -245,12 +244,13 @@ fn schedule(cpu: &'static PerCpu, regs: &mut GuestRegs) {
         Some((q.vcpus.get(choice.vcpu? as usize)?.clone()?, choice.slice_ns))
     })
     .flatten();
-    let next = choice.as_ref().map(|(v, _)| v.clone());
     if let Some((_, slice)) = &choice {
         cpu.slice_end_ns.set(now.saturating_add(*slice));
     }
+    // The scheduler has no vCPU whose domain is gone: its last step is to take them out.
+    let next = choice.and_then(|(vcpu, _)| vcpu.domain().map(|domain| (vcpu, domain)));
     let same = match (&old, &next) {
-        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        (Some(a), Some((b, _))) => Arc::ptr_eq(a, b),
         (None, None) => true,
         _ => false,
     };
@@ -258,9 +258,9 @@ fn schedule(cpu: &'static PerCpu, regs: &mut GuestRegs) {
         if let Some(vcpu) = &old {
             switch_out(vcpu, regs, now);
         }
-        cpu.set_current(next.clone());
-        match &next {
-            Some(vcpu) => {
+        match next {
+            Some((vcpu, domain)) => {
+                cpu.set_current(Some(Running { vcpu: vcpu.clone(), domain: domain.clone() }));
                 if vcpu.on_cpu.load(Ordering::Acquire) {
                     // The policy has taken it from a CPU that is still saving it. That CPU may wait for the one that
                     // this CPU leaves: let go first.
@@ -272,9 +272,12 @@ fn schedule(cpu: &'static PerCpu, regs: &mut GuestRegs) {
                     }
                 }
                 vcpu.on_cpu.store(true, Ordering::Relaxed);
-                switch_in(cpu, vcpu, regs, now);
+                switch_in(cpu, &vcpu, &domain, regs, now);
             }
-            None => context::leave_guest(),
+            None => {
+                cpu.set_current(None);
+                context::leave_guest();
+            }
         }
         let_go(old.as_deref());
     }
@@ -297,18 +300,14 @@ fn switch_out(vcpu: &Vcpu, regs: &GuestRegs, now: u64) {
 }
 
 /// Loads `vcpu` onto the CPU.
-fn switch_in(cpu: &PerCpu, vcpu: &Arc<Vcpu>, regs: &mut GuestRegs, now: u64) {
-    let Some(domain) = vcpu.domain() else {
-        context::leave_guest();
-        return;
-    };
+fn switch_in(cpu: &PerCpu, vcpu: &Vcpu, domain: &Domain, regs: &mut GuestRegs, now: u64) {
     perf::bump(&cpu.counters.switches);
     trace::record(trace::Id::Switch, u64::from(domain.id.raw()), u64::from(vcpu.id), 0);
     domain.dirty_cpus.fetch_or(1 << (cpu.id & 63), Ordering::SeqCst);
-    map_own_descriptors(cpu, &domain, vcpu);
+    map_own_descriptors(cpu, domain, vcpu);
     let mut state = vcpu.state.lock();
     *regs = state.regs;
-    context::load(&domain, vcpu.id, &mut state);
+    context::load(domain, vcpu.id, &mut state);
     vcpu.runstate.lock().enter(Vcpu::RUNNING, now);
     cpu.charged_at_ns.set(now);
     vcpu_info::update_time(vcpu);
@@ -332,40 +331,33 @@ fn idle() {
     cpu::idle_until_interrupt();
 }
 
-/// The vCPU that runs on `cpu` and its domain, unless there is none or it is gone.
-fn running_on(cpu: &PerCpu) -> Option<(Arc<Vcpu>, Arc<Domain>)> {
-    let vcpu = cpu.current()?;
-    let domain = vcpu.domain()?;
-    Some((vcpu, domain))
-}
-
 /// The last stop before a guest: runs what is due, switches if it must, delivers what waits. Returns whether
 /// `sysretq` restores everything that matters.
 pub fn exit_to_guest(regs: &mut GuestRegs) -> bool {
     let cpu = percpu::this();
     loop {
         let now = tsc::now_ns();
-        expire_timers(now);
-        debugkeys::poll();
-        console::poll();
-        if domain::reap::step(cpu) {
+        if NEXT_TIMER_NS.load(Ordering::Acquire) <= now {
+            expire_timers(now);
+        }
+        debugkeys::poll(now);
+        console::poll(now);
+        if domain::reap::is_due(now) && domain::reap::step(cpu) {
             cpu.kick();
         }
-        let mut running = running_on(cpu);
-        let may_stay = running.as_ref().is_some_and(|(vcpu, domain)| vcpu.runnable() && !domain.is_dying());
+        let may_stay = cpu.running().is_some_and(|on| on.vcpu.runnable() && !on.domain.is_dying());
         if !may_stay || cpu.slice_end_ns.get() <= now || cpu.shared.need_resched.load(Ordering::Acquire) {
             cpu.shared.need_resched.swap(false, Ordering::AcqRel);
             schedule(cpu, regs);
-            running = running_on(cpu);
         }
-        let Some((vcpu, domain)) = running else {
-            if cpu.current().is_none() && !cpu.shared.need_resched.load(Ordering::Acquire) && !domain::reap::pending() {
+        let Some(on) = cpu.running() else {
+            if !cpu.shared.need_resched.load(Ordering::Acquire) && !domain::reap::is_due(tsc::now_ns()) {
                 idle();
             }
             continue;
         };
-        deliver(regs, &vcpu, &domain);
-        if domain.is_dying() || cpu.shared.need_resched.load(Ordering::Acquire) {
+        deliver(regs, &on.vcpu, &on.domain);
+        if on.domain.is_dying() || cpu.shared.need_resched.load(Ordering::Acquire) {
             continue;
         }
         return sysret_suffices(regs);
@@ -373,7 +365,7 @@ pub fn exit_to_guest(regs: &mut GuestRegs) -> bool {
 }
 
 /// Delivers a failed return, an NMI or an event to the vCPU that is about to run.
-fn deliver(regs: &mut GuestRegs, vcpu: &Arc<Vcpu>, domain: &Arc<Domain>) {
+fn deliver(regs: &mut GuestRegs, vcpu: &Vcpu, domain: &Arc<Domain>) {
     let mut state = vcpu.state.lock();
     let state: &mut VcpuState = &mut state;
     state.see_mode(regs.rsp);

@@ -67,10 +67,12 @@ pub fn record(id: Id, a: u64, b: u64, c: u64) {
     let Some(ring) = RINGS.get(percpu::this().id as usize) else { return };
     let at = ring.next.load(Ordering::Relaxed);
     ring.next.store(at.wrapping_add(1), Ordering::Relaxed);
-    let Some(Record(words)) = ring.records.get(at as usize % RECORDS) else { return };
-    for (word, value) in words.iter().zip([tsc::read(), id as u64, a, b, c]) {
-        word.store(value, Ordering::Relaxed);
-    }
+    let Some(Record([when, what, first, second, third])) = ring.records.get(at as usize % RECORDS) else { return };
+    when.store(tsc::read(), Ordering::Relaxed);
+    what.store(id as u64, Ordering::Relaxed);
+    first.store(a, Ordering::Relaxed);
+    second.store(b, Ordering::Relaxed);
+    third.store(c, Ordering::Relaxed);
 }
 
 /// Shows the last `most` records of every CPU's ring, oldest first, a line each.

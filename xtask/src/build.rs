@@ -29,10 +29,11 @@ impl Profile {
         if dev { Self::Dev } else { Self::Release }
     }
 
-    fn folder(self) -> &'static str {
+    /// Cargo's profile.
+    fn cargo(self) -> &'static str {
         match self {
-            Self::Dev => "debug",
-            Self::Release | Self::NegativeControl => "release",
+            Self::Dev => "dev",
+            Self::Release | Self::NegativeControl => "x-kernel",
         }
     }
 }
@@ -43,8 +44,9 @@ fn has_target() -> bool {
         .is_ok_and(|sysroot| Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET).join("lib").is_dir())
 }
 
-/// A cargo that builds `package` for the bare machine into a target folder of its own, with `flags` for rustc.
-fn cargo(package: &str, profile: Profile, flags: &str) -> Result<(Command, PathBuf)> {
+/// A cargo that builds `package` for the bare machine into a target folder of its own, by one of its profiles and with `flags`
+/// for rustc.
+fn cargo(package: &str, profile: &str, flags: &str) -> Result<(Command, PathBuf)> {
     let folder = sh::target(&format!("freestanding-{package}/x"))?;
     let folder = folder.parent().context("a folder")?.to_path_buf();
     let common = "-C linker=ld.lld -C relro-level=off -C force-frame-pointers=yes";
@@ -64,11 +66,8 @@ fn cargo(package: &str, profile: Profile, flags: &str) -> Result<(Command, PathB
         .env("RUSTFLAGS", format!("{common} {flags}"))
         .env("CARGO_TARGET_DIR", &folder)
         .env_remove("RUSTUP_TOOLCHAIN")
-        .args(["build", "--quiet", "--package", package, "--target", TARGET]);
-    if profile != Profile::Dev {
-        command.arg("--release");
-    }
-    Ok((command, folder.join(TARGET).join(profile.folder())))
+        .args(["build", "--quiet", "--package", package, "--target", TARGET, "--profile", profile]);
+    Ok((command, folder.join(TARGET).join(if profile == "dev" { "debug" } else { profile })))
 }
 
 /// Builds the X-Kernel, once per run of this program. Returns where the ELF is.
@@ -86,7 +85,7 @@ pub fn x_kernel(profile: Profile) -> Result<PathBuf> {
 fn build_x_kernel(profile: Profile) -> Result<PathBuf> {
     eprintln!("xtask: building the X-Kernel ({profile:?})");
     let features: &[&str] = if profile == Profile::NegativeControl { &["--features", "negative-control"] } else { &[] };
-    let (mut command, folder) = cargo("x-kernel", profile, "-C relocation-model=pic -C code-model=small -C link-arg=--no-pie")?;
+    let (mut command, folder) = cargo("x-kernel", profile.cargo(), "-C relocation-model=pic -C code-model=small -C link-arg=--no-pie")?;
     sh::run(command.args(features))?;
     let to = sh::target(match profile {
         Profile::Release => "x-kernel",
@@ -128,7 +127,7 @@ fn build_guests() -> Result<PathBuf> {
     let script = sh::root().join("tests/ptk/guest.ld");
     eprintln!("xtask: building the micro-guests");
     let flags = format!("-C relocation-model=static -C code-model=kernel -C link-arg=-T{}", script.display());
-    let (mut command, folder) = cargo("pv-guests", Profile::Release, &flags)?;
+    let (mut command, folder) = cargo("pv-guests", "release", &flags)?;
     sh::run(&mut command)?;
     for case in guest_names()? {
         std::fs::copy(folder.join(&case), to.join(&case)).with_context(|| format!("guest {case}"))?;

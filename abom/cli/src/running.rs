@@ -102,5 +102,5 @@ fn function(elf: &Elf<'_>, address: u64) -> Option<Extent> {
         });
         from.map(|from| buf.copy_from_slice(from)).is_some()
     };
-    unwind::function(&mut read, module, address)
+    unwind::Functions::of(&mut read, module)?.around(&mut read, address)
 }

@@ -217,11 +217,15 @@ fn take_output(domain: &Domain, chunk: &mut [u8; CHUNK as usize], limited: bool)
 static LOOK_AT: AtomicU64 = AtomicU64::new(u64::MAX);
 
 /// Goes on with rings that were left unread. Called on the way to every guest.
-pub fn poll() {
-    let at = LOOK_AT.load(Ordering::Acquire);
-    if at == u64::MAX || at > tsc::now_ns() {
-        return;
+#[inline]
+pub fn poll(now: u64) {
+    if LOOK_AT.load(Ordering::Acquire) <= now {
+        look();
     }
+}
+
+#[cold]
+fn look() {
     LOOK_AT.store(u64::MAX, Ordering::Release);
     super::for_each(|domain| {
         if domain.console.lock().unread {

@@ -34,18 +34,16 @@ pub fn announce() {
     WORK_AT.store(0, Ordering::Release);
 }
 
-/// Whether there is anything to do.
-pub fn pending() -> bool {
-    let at = WORK_AT.load(Ordering::Acquire);
-    at != NEVER && at <= tsc::now_ns()
+/// Whether there is anything to do at `now`.
+#[inline]
+pub fn is_due(now: u64) -> bool {
+    WORK_AT.load(Ordering::Acquire) <= now
 }
 
 /// Does a bounded part of the work. Returns whether the scheduler should run, because the current vCPU's domain is
 /// the one that goes.
+#[cold]
 pub fn step(cpu: &PerCpu) -> bool {
-    if !pending() {
-        return false;
-    }
     // Nothing between here and the list can be missed: a domain that dies later announces itself later.
     WORK_AT.store(NEVER, Ordering::Release);
     let Some((at, domain)) = super::next_dying() else { return false };
@@ -53,7 +51,7 @@ pub fn step(cpu: &PerCpu) -> bool {
     if at > tsc::now_ns() {
         return false;
     }
-    if cpu.current().and_then(|v| v.domain()).is_some_and(|d| Arc::ptr_eq(&d, &domain)) {
+    if cpu.running().is_some_and(|on| Arc::ptr_eq(&on.domain, &domain)) {
         return true;
     }
     if domain.vcpus().iter().any(|v| v.on_cpu.load(Ordering::Acquire)) {

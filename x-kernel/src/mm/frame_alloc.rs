@@ -75,6 +75,7 @@ pub(super) fn init(storage: &'static mut [u64], end: u64, free: &RangeSet) {
 }
 
 /// Whether a window may open on `mfn`: it is allocated, and not the X-Kernel's own memory.
+#[inline]
 pub fn is_windowed(mfn: Mfn) -> bool {
     let Ok(frame) = usize::try_from(mfn.raw()) else { return false };
     let word = WINDOWED.get().and_then(|map| map.get(frame >> 6));

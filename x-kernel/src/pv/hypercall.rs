@@ -140,20 +140,20 @@ pub fn dispatch(cx: &mut HcCx<'_>, nr: u64, args: &mut Args) -> HcResult {
 
 /// A `syscall` instruction in a guest: a hypercall from its kernel, a system call from its processes.
 pub fn from_guest(regs: &mut GuestRegs) {
-    let Some(vcpu) = percpu::this().current() else { return };
-    let Some(domain) = vcpu.domain() else { return };
+    let Some(on) = percpu::this().running() else { return };
+    let (vcpu, domain) = (&on.vcpu, &on.domain);
     domain.counters.crossings.bump();
     let mut state = vcpu.state.lock();
     state.see_mode(regs.rsp);
     if !state.in_kernel {
         domain.counters.syscalls_trap.bump();
-        super::abom::trapped(regs, &domain, &mut state);
-        super::bounce::syscall(regs, &vcpu, &domain, &mut state);
+        super::abom::trapped(regs, domain, &mut state);
+        super::bounce::syscall(regs, vcpu, domain, &mut state);
         return;
     }
     let nr = regs.rax;
     let mut args = Args([regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9]);
-    let mut cx = HcCx { regs, vcpu: &vcpu, domain: &domain, state: &mut state, in_multicall: false };
+    let mut cx = HcCx { regs, vcpu, domain, state: &mut state, in_multicall: false };
     match dispatch(&mut cx, nr, &mut args) {
         Ok(Outcome::Done(value)) => regs.rax = value as u64,
         Ok(Outcome::NewFrame) => {}

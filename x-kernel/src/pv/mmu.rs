@@ -367,8 +367,8 @@ fn granted_slot(domain: &Arc<Domain>, host: u64, contains_pte: bool) -> Result<(
         return Ok((table, slot));
     }
     let root = crate::percpu::this()
-        .current()
-        .filter(|v| v.domain().is_some_and(|d| Arc::ptr_eq(&d, domain)))
+        .running()
+        .filter(|on| Arc::ptr_eq(&on.domain, domain))
         .map(|_| crate::percpu::this().shared.root.load(Ordering::Acquire))
         .and_then(|maddr| Mfn::new(maddr >> 12))
         .ok_or(GrantError::BadAddress)?;

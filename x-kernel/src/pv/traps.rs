@@ -30,8 +30,8 @@ const XEC_IDT: u32 = 1 << 1;
 /// Serves a trap from ring 3.
 pub fn from_guest(regs: &mut GuestRegs) {
     let cpu = percpu::this();
-    let Some(vcpu) = cpu.current() else { return };
-    let Some(domain) = vcpu.domain() else { return };
+    let Some(on) = cpu.running() else { return };
+    let (vcpu, domain) = (&*on.vcpu, &on.domain);
     domain.counters.crossings.bump();
     let vector = u8::try_from(regs.vector);
     if let Ok(vector @ 32..) = vector {
@@ -49,12 +49,12 @@ pub fn from_guest(regs: &mut GuestRegs) {
         Ok(1) => {
             let dr6 = context::take_dr6();
             state.debug[4] = (state.debug[4] & !0xf) | dr6 | 0xffff_0ff0;
-            bounce::exception(regs, &vcpu, &domain, state, 1, None);
+            bounce::exception(regs, vcpu, domain, state, 1, None);
         }
         Ok(2) => irq::handle_nmi(),
         Ok(6) => {
-            if !emulate::forced_cpuid(regs, &domain, &vcpu, state) && !abom::invalid_opcode(regs, &vcpu, &domain, state) {
-                bounce::exception(regs, &vcpu, &domain, state, 6, None);
+            if !emulate::forced_cpuid(regs, domain, vcpu, state) && !abom::invalid_opcode(regs, vcpu, domain, state) {
+                bounce::exception(regs, vcpu, domain, state, 6, None);
             }
         }
         Ok(7) => {
@@ -62,38 +62,38 @@ pub fn from_guest(regs: &mut GuestRegs) {
                 state.task_switched = false;
                 context::clear_ts();
             }
-            bounce::exception(regs, &vcpu, &domain, state, 7, None);
+            bounce::exception(regs, vcpu, domain, state, 7, None);
         }
         Ok(8 | 18) => crate::panic::unexpected_trap(regs),
-        Ok(13) => general_protection(regs, &vcpu, &domain, state),
+        Ok(13) => general_protection(regs, vcpu, domain, state),
         Ok(14) => {
             domain.counters.page_faults.bump();
             let write_to_present = pf::PRESENT | pf::WRITE;
-            if state.in_kernel && regs.error_code & write_to_present == write_to_present && ptwr::emulate(regs, &domain, state, cr2) {
+            if state.in_kernel && regs.error_code & write_to_present == write_to_present && ptwr::emulate(regs, domain, state, cr2) {
                 domain.counters.pt_writes_emulated.bump();
                 return;
             }
             let code = regs.error_code;
             // The CPU was reading a descriptor where the guest has no table: for the guest the selector is bad.
             if let Some(selector) = layout::selector_of(cr2).filter(|_| code & pf::USER == 0) {
-                bounce::exception(regs, &vcpu, &domain, state, 13, Some(u32::from(selector)));
+                bounce::exception(regs, vcpu, domain, state, 13, Some(u32::from(selector)));
                 return;
             }
-            bounce::page_fault(regs, &vcpu, &domain, state, cr2, code);
+            bounce::page_fault(regs, vcpu, domain, state, cr2, code);
         }
         // Selector and alignment faults carry an error code.
         Ok(vector @ (10 | 11 | 12 | 17)) => {
             let code = regs.error_code;
-            bounce::exception(regs, &vcpu, &domain, state, vector, Some(code));
+            bounce::exception(regs, vcpu, domain, state, vector, Some(code));
         }
-        Ok(vector @ (0 | 3 | 4 | 5 | 16 | 19 | 20)) => bounce::exception(regs, &vcpu, &domain, state, vector, None),
+        Ok(vector @ (0 | 3 | 4 | 5 | 16 | 19 | 20)) => bounce::exception(regs, vcpu, domain, state, vector, None),
         Err(_) if regs.vector == VECTOR_SYSCALL32 => {
             if state.syscall32.address != 0 && !state.in_kernel {
                 let callback = state.syscall32;
-                bounce::by_callback(regs, &vcpu, &domain, state, callback);
+                bounce::by_callback(regs, vcpu, domain, state, callback);
             } else {
                 regs.rip = regs.rip.wrapping_sub(2);
-                bounce::exception(regs, &vcpu, &domain, state, 6, None);
+                bounce::exception(regs, vcpu, domain, state, 6, None);
             }
         }
         _ => domain.crash(format_args!("unexpected vector {}", regs.vector)),
@@ -162,8 +162,8 @@ pub const REFUSALS: RangeInclusive<u32> = 10..=14;
 
 /// The CPU refused to return to the frame: for the guest the fault is its own, at the place where it was to go on.
 pub fn failed_return(regs: &mut GuestRegs) {
-    let Some(vcpu) = percpu::this().current() else { return };
-    let Some(domain) = vcpu.domain() else { return };
+    let Some(on) = percpu::this().running() else { return };
+    let (vcpu, domain) = (&*on.vcpu, &on.domain);
     let mut state = vcpu.state.lock();
     state.see_mode(regs.rsp);
     let (vector, code) = match u8::try_from(regs.vector) {
@@ -171,7 +171,7 @@ pub fn failed_return(regs: &mut GuestRegs) {
         // What it wanted to read was a descriptor; the guest knows nothing of the addresses of its tables.
         _ => (13, layout::selector_of(context::read_cr2()).map_or(0, u32::from)),
     };
-    bounce::exception(regs, &vcpu, &domain, &mut state, vector, Some(code));
+    bounce::exception(regs, vcpu, domain, &mut state, vector, Some(code));
 }
 
 /// Enters the failsafe callback, after a segment register that could not be loaded again. Its frame carries ds, es, fs and

@@ -37,7 +37,10 @@ pub fn set_upcall_mask(vcpu: &Vcpu, value: u8) {
 
 /// Whether an event waits and is not masked.
 pub fn upcall_due(vcpu: &Vcpu) -> bool {
-    upcall_pending(vcpu) && upcall_mask(vcpu) == 0
+    place(vcpu, 0).is_some_and(|(w, at)| {
+        let byte = |field: usize| w.read_u8(at.wrapping_add(field));
+        byte(offset::UPCALL_PENDING) != 0 && byte(offset::UPCALL_MASK) == 0
+    })
 }
 
 /// Whether an event waits, masked or not.

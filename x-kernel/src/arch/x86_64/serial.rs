@@ -7,7 +7,7 @@
 #![expect(unsafe_code, reason = "claims I/O ports")]
 
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use uart_16550::backend::PioBackend;
 use uart_16550::{BaudRate, Config, Uart16550};
@@ -204,21 +204,20 @@ pub fn offer_stats(bytes: &[u8]) -> usize {
     STATS.lock().0.as_mut().map_or(0, |line| line.uart.send_bytes(bytes))
 }
 
-/// Bytes may be waiting: look again at once.
-static EAGER: AtomicBool = AtomicBool::new(true);
-/// When to look next if not.
-static NEXT_LOOK: AtomicU64 = AtomicU64::new(0);
-
-/// Takes a byte that has been typed. Looks at the port at most once a millisecond while there is none: an I/O
+/// When to look for bytes next, ns since boot: at once while some may be waiting, and else once a millisecond, for an I/O
 /// port costs more than a hypercall.
-pub fn poll_byte() -> Option<u8> {
-    let now = tsc::read();
-    if !EAGER.load(Ordering::Relaxed) && now < NEXT_LOOK.load(Ordering::Relaxed) {
-        return None;
-    }
-    let byte = CONSOLE.lock().0.as_mut()?.uart.try_receive_byte().ok();
-    EAGER.store(byte.is_some(), Ordering::Relaxed);
-    NEXT_LOOK.store(now.saturating_add(tsc::hz() / 1000), Ordering::Relaxed);
+static NEXT_LOOK_NS: AtomicU64 = AtomicU64::new(0);
+const LOOK_NS: u64 = 1_000_000;
+
+/// Whether [`take_byte`] is worth its cost at `now`.
+pub fn may_have_input(now: u64) -> bool {
+    NEXT_LOOK_NS.load(Ordering::Relaxed) <= now
+}
+
+/// Takes a byte that has been typed.
+pub fn take_byte() -> Option<u8> {
+    let byte = CONSOLE.lock().0.as_mut().and_then(|line| line.uart.try_receive_byte().ok());
+    NEXT_LOOK_NS.store(if byte.is_some() { 0 } else { tsc::now_ns().saturating_add(LOOK_NS) }, Ordering::Relaxed);
     byte
 }
 

@@ -21,7 +21,6 @@ const PIT_HZ: u64 = 1_193_182;
 /// The clock's parameters.
 #[derive(Clone, Copy, Debug)]
 struct Clock {
-    hz: u64,
     /// Counter at time 0.
     base: u64,
     /// ns = ((ticks shifted left by `shift`) * `mul`) / 2^32, as in the public ABI's `vcpu_time_info`.
@@ -71,14 +70,9 @@ fn to_ns(ticks: u64, mul: u32, shift: i8) -> u64 {
 pub fn init() {
     let (hz, source) = calibrate();
     let (mul, shift) = scale_of(hz);
-    let clock = Clock { hz, base: read(), mul, shift, ticks_per_ns: ((u128::from(hz) << 32) / u128::from(NS_PER_S)) as u64 };
+    let clock = Clock { base: read(), mul, shift, ticks_per_ns: ((u128::from(hz) << 32) / u128::from(NS_PER_S)) as u64 };
     let _ = CLOCK.set(clock);
     log::info!("clock: tsc at {}.{:03} MHz, by {source}", hz / 1_000_000, hz / 1000 % 1000);
-}
-
-/// Rate of the counter; 0 before [`init`].
-pub fn hz() -> u64 {
-    CLOCK.get().map_or(0, |c| c.hz)
 }
 
 /// Nanoseconds since boot; 0 before [`init`].

@@ -205,15 +205,12 @@ fn refused(domain: &Domain, site: u64, bytes: [u8; 8], number: u64, refusal: Ref
     log::debug!("domain {}: system call {number} stays at {site:#x}, {bytes:02x?}: {refusal}", domain.id.raw());
 }
 
-/// Whether the site can be patched, as its bytes are, or perhaps with more knowledge.
+/// Whether it is worth asking the kernel for a page of its own for the site.
 fn look(regs: &GuestRegs, site: u64) -> Result<(), Refusal> {
     let mut window = Window::read(site, None).ok_or(Refusal::NoSyscall)?;
     window.follow(site.wrapping_add(2));
-    match abom::plan(&window.code(), site, &WAYS, &Facts::trapped(seen(regs), &[])) {
-        Err(refusal) if refusal.is_final() => Err(refusal),
-        // More is known when the kernel asks for the patch: where functions begin, and gaps.
-        _ => Ok(()),
-    }
+    // The plan is made when the kernel asks for the patch: then more is known.
+    abom::has_prospects(&window.code(), site, &Facts::trapped(seen(regs), &[]))
 }
 
 /// The most patches that are taken into account around a place.

@@ -8,7 +8,8 @@ use core::ops::Range;
 
 use abom::gaps::{self, Extent};
 use abom::hop::{MOST_GAPS, hop};
-use abom::{Facts, Patch, Plan, Refusal, Seen, plan, unwind};
+use abom::unwind::Functions;
+use abom::{Facts, Patch, Plan, Refusal, Seen, plan};
 use arrayvec::ArrayVec;
 use xen_abi::errno::Errno;
 
@@ -59,8 +60,9 @@ impl Place<'_> {
 /// [`Trouble`]: what is missing; `-EINVAL` if the bytes cannot be read, `-ENOSPC` for too many patches around.
 pub fn writes(place: &Place<'_>) -> Result<Result<Writes, Refusal>, Trouble> {
     let &Place { site, module, seen, .. } = place;
-    let function = function(module, site)?;
-    let start = function.map(|(start, _)| start);
+    let functions = if module == 0 { None } else { believe(|memory| Functions::of(memory, module))? };
+    let own = function(functions, site)?;
+    let start = own.map(|(start, _)| start);
     let mut window = Window::read(site, start).ok_or(Errno::EINVAL)?;
     let taken = forget(place, &mut window)?;
     window.follow(site.wrapping_add(2));
@@ -69,15 +71,15 @@ pub fn writes(place: &Place<'_>) -> Result<Result<Writes, Refusal>, Trouble> {
     match plan(&window.code(), site, &WAYS, &facts) {
         Ok(Plan::Call(patch)) if is_in_page(&patch, site) => Ok(Ok(Writes::from_iter([patch]))),
         Err(refusal) if refusal.is_final() => Ok(Err(refusal)),
-        _ => beside(place, function),
+        _ => beside(place, functions, own),
     }
 }
 
 /// The same by gaps of the site's page; it is in the function `own`, if that is known.
-fn beside(place: &Place<'_>, own: Option<Extent>) -> Result<Result<Writes, Refusal>, Trouble> {
-    let &Place { site, module, seen, .. } = place;
+fn beside(place: &Place<'_>, functions: Option<Functions>, own: Option<Extent>) -> Result<Result<Writes, Refusal>, Trouble> {
+    let &Place { site, seen, .. } = place;
     let page = place.page();
-    let first = function(module, page)?.or(own).map_or(page, |(start, _)| start);
+    let first = function(functions, page)?.or(own).map_or(page, |(start, _)| start);
     let Some(mut window) = Window::read_page(site, first) else { return Ok(Err(Refusal::NoRoom)) };
     let taken = forget(place, &mut window)?;
     let behind = site.wrapping_add(2);
@@ -86,7 +88,7 @@ fn beside(place: &Place<'_>, own: Option<Extent>) -> Result<Result<Writes, Refus
     let known = own.and_then(|own| Some((own, window.starts(first, site).or_else(|| window.starts(own.0, site))?)));
     let code = window.code();
     let mut gaps = match &known {
-        Some((own, starts)) => gaps::around(&code, starts, *own, |at| function(module, at))?,
+        Some((own, starts)) => gaps::around(&code, starts, *own, |at| function(functions, at))?,
         None => gaps::behind(&code, behind),
     };
     gaps.retain(|g| g.start ^ page < PAGE && g.end.wrapping_sub(1) ^ page < PAGE);
@@ -116,17 +118,24 @@ fn forget(place: &Place<'_>, window: &mut Window) -> Result<Taken, Errno> {
 ///
 /// # Errors
 /// The address of what is not mapped.
-fn function(module: u64, address: u64) -> Result<Option<Extent>, Trouble> {
+fn function(functions: Option<Functions>, address: u64) -> Result<Option<Extent>, Trouble> {
+    functions.map_or(Ok(None), |functions| believe(|memory| functions.around(memory, address)))
+}
+
+/// What `ask` finds in the process's memory.
+///
+/// # Errors
+/// The address of what is not mapped.
+fn believe<T>(ask: impl FnOnce(&mut dyn FnMut(u64, &mut [u8]) -> bool) -> Option<T>) -> Result<Option<T>, Trouble> {
     let mut missing = None;
-    let mut read = |at: u64, buf: &mut [u8]| {
+    let found = ask(&mut |at, buf| {
         let is_processes = at.checked_add(buf.len() as u64).is_some_and(|end| end >> 63 == 0);
         let done = is_processes && guest_access::copy_in(at, buf).is_ok();
         if is_processes && !done {
             missing = Some(at);
         }
         done
-    };
-    let found = if module == 0 { None } else { unwind::function(&mut read, module, address) };
+    });
     missing.map_or(Ok(found), |at| Err(Trouble::Missing(at)))
 }
 
