@@ -11,6 +11,7 @@ use crate::initrd::Script;
 use crate::qemu::{self, BootFrom, Ended, Input, Machine};
 use crate::run::{self, GuestArgs};
 use crate::screen::Show;
+use crate::top::operator::{self, Step};
 use crate::top::place::Place;
 use crate::top::trial::{self, Trial};
 use crate::{bench, bochs, clock, domu, grub, iso, sh, sweep};
@@ -71,6 +72,9 @@ pub struct Case {
     /// How its counters are asked for meanwhile, and then compared with those of its end.
     #[serde(default)]
     asked: Option<Trial>,
+    /// What an operator does meanwhile, step by step.
+    #[serde(default)]
+    operator: Vec<Step>,
     /// Which lines are shown as they come.
     #[serde(skip)]
     show: Show,
@@ -168,6 +172,7 @@ impl Case {
         } else {
             Vec::new()
         };
+        let asked = self.asked.is_some() || !self.operator.is_empty();
         let script = match (&*containers, &self.program) {
             ([_, ..], _) => Container::place(&containers, &mut guest)?,
             ([], Some(program)) => Script::Program(program.clone()),
@@ -176,15 +181,12 @@ impl Case {
         match self.on {
             On::Qemu if self.package => grub::make(&guest.options, &script, &image)?,
             On::XenDomain => domu::make(&guest, &script, &image)?,
-            On::Qemu | On::Bochs => iso::make(&run::boot(&guest, &script, self.asked.is_some())?, &image)?,
+            On::Qemu | On::Bochs => iso::make(&run::boot(&guest, &script, asked)?, &image)?,
         }
         let hits = sh::target(&format!("runs/{}.interrupts", self.name.replace('/', "-")))?;
         let more = if self.interrupts.is_empty() { Vec::new() } else { sweep::options(&bench::plugin()?, &hits) };
         let name = self.name.replace('/', "-");
-        let place = match self.asked {
-            Some(_) => Some(Place::new(&name, std::process::id(), self.name.clone())?),
-            None => None,
-        };
+        let place = if asked { Some(Place::new(&name, std::process::id(), self.name.clone())?) } else { None };
         let stats = place.as_ref().map(|p| p.running().answers());
         let machine = Machine {
             boot: if self.stick { BootFrom::Stick(image.clone()) } else { BootFrom::Iso(image.clone()) },
@@ -204,6 +206,8 @@ impl Case {
         };
         let patience = Duration::from_secs(self.timeout);
         let asking = self.asked.zip(place.as_ref()).map(|(how, place)| trial::begin(how, place.running(), patience));
+        let steps = if self.operator.is_empty() { None } else { place.as_ref() };
+        let working = steps.map(|place| operator::begin(&self.operator, place.running(), machine.log.clone())).transpose()?;
         let started = SystemTime::now();
         let ended = match self.on {
             On::Qemu | On::XenDomain => qemu::run(&machine),
@@ -216,6 +220,7 @@ impl Case {
         if let Some((asking, stats)) = asking.zip(stats.as_ref()) {
             faults.extend(asking.faults(stats));
         }
+        faults.extend(working.map(operator::Working::faults).unwrap_or_default());
         if !self.interrupts.is_empty() {
             faults.extend(sweep::missed(&run::symbols(&self.guest)?, &self.interrupts, &hits)?);
         }
@@ -287,6 +292,7 @@ mod tests {
         for c in &cases {
             assert!(!c.want.is_empty(), "{} wants nothing", c.name);
             c.judge(&ended("", 0)).expect("its expressions are well-formed");
+            c.operator.iter().for_each(|step| drop(step.expressions().expect("its steps are well-formed")));
         }
         let mut names: Vec<_> = cases.iter().map(|c| &c.name).collect();
         names.sort();

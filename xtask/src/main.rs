@@ -56,6 +56,8 @@ enum Verb {
     Run(Box<run::RunArgs>),
     /// Shows what the domains of a running machine do: processor time, memory, system calls by path, hypercalls
     Top(top::TopArgs),
+    /// Ends containers of a running machine from outside, at once
+    Kill(top::kill::KillArgs),
     /// Runs everything that CI runs, cheapest first; NAMEs select
     Test {
         /// Parts of the names of the tests to run
@@ -95,6 +97,7 @@ fn main() -> ExitCode {
         Verb::Build { dev } => build::everything(build::Profile::of(dev)).map(|()| ExitCode::SUCCESS),
         Verb::Run(args) => run::run(&args),
         Verb::Top(args) => top::run(&args),
+        Verb::Kill(args) => top::kill::run(&args),
         Verb::Test { names } => test::run(&names),
         Verb::Fuzz(args) => fuzz::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Bench { name, runs, kernel } => bench::run(&name, runs, kernel.as_deref()).map(|()| ExitCode::SUCCESS),
