@@ -25,6 +25,7 @@ pub mod audit;
 pub mod build;
 pub mod census;
 pub mod console;
+pub mod files;
 pub mod layout;
 pub mod memory;
 pub mod reap;
