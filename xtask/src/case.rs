@@ -207,7 +207,11 @@ impl Case {
         let patience = Duration::from_secs(self.timeout);
         let asking = self.asked.zip(place.as_ref()).map(|(how, place)| trial::begin(how, place.running(), patience));
         let steps = if self.operator.is_empty() { None } else { place.as_ref() };
-        let working = steps.map(|place| operator::begin(&self.operator, place.running(), machine.log.clone())).transpose()?;
+        let begin = |place: &Place| {
+            let steps = self.operator.clone();
+            operator::begin(place.running(), machine.log.clone(), move |operator| operator::take(&steps, operator))
+        };
+        let working = steps.map(begin).transpose()?;
         let started = SystemTime::now();
         let ended = match self.on {
             On::Qemu | On::XenDomain => qemu::run(&machine),
@@ -220,7 +224,7 @@ impl Case {
         if let Some((asking, stats)) = asking.zip(stats.as_ref()) {
             faults.extend(asking.faults(stats));
         }
-        faults.extend(working.map(operator::Working::faults).unwrap_or_default());
+        faults.extend(working.and_then(|w| w.done().err()).map(|error| format!("{error:#}")));
         if !self.interrupts.is_empty() {
             faults.extend(sweep::missed(&run::symbols(&self.guest)?, &self.interrupts, &hits)?);
         }

@@ -67,7 +67,7 @@ enum Verb {
     Fuzz(fuzz::FuzzArgs),
     /// Measures beside Debian's Xen: `boot` (time), `crossings` (ring crossings, instructions), `memory`; and X-LibOS in X-mode
     /// beside without, on Xen and natively: `operations` of the kernel, `workloads` (which programs work); `footprint`: what a
-    /// container takes
+    /// container takes; `containers`: what many idle ones take
     Bench {
         /// What to measure
         #[arg(default_value = "boot")]
@@ -78,6 +78,9 @@ enum Verb {
         /// The kernel of `workloads`, instead of linux:libos
         #[arg(long)]
         kernel: Option<String>,
+        /// How many `containers`, instead of 1, 10, 50 and 100
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=240))]
+        count: Option<u32>,
     },
     /// Builds X-LibOS, the Linux of the containers (cached by what it is made of)
     Libos(linux::LibosArgs),
@@ -100,7 +103,7 @@ fn main() -> ExitCode {
         Verb::Kill(args) => top::kill::run(&args),
         Verb::Test { names } => test::run(&names),
         Verb::Fuzz(args) => fuzz::run(&args).map(|()| ExitCode::SUCCESS),
-        Verb::Bench { name, runs, kernel } => bench::run(&name, runs, kernel.as_deref()).map(|()| ExitCode::SUCCESS),
+        Verb::Bench { name, runs, kernel, count } => bench::run(&name, runs, kernel.as_deref(), count).map(|()| ExitCode::SUCCESS),
         Verb::Libos(args) => linux::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Iso(guest) => run::iso(&guest).map(|()| ExitCode::SUCCESS),
         Verb::Deb => deb::run().map(|()| ExitCode::SUCCESS),

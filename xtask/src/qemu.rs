@@ -112,8 +112,12 @@ pub const CPU: &str = "max,-smap,-la57";
 
 /// The emulator. Its translations of a page of code are in one list, and each write to the page walks it: programs that are
 /// loaded elsewhere at each start make it so long that to scrub a shared library's pages takes minutes. With less room
-/// for translations (in MiB) all of them are forgotten often enough.
-const TCG: &str = "tcg,tb-size=128";
+/// for translations (in MiB) all of them are forgotten often enough. Each domain's kernel is translated by itself, and takes
+/// a part: with too little for all of them, domains that start side by side are translated again at each switch.
+const TRANSLATIONS_MIB: usize = 128;
+const OF_A_DOMAIN_MIB: usize = 16;
+/// The most that the emulator takes.
+const MOST_MIB: usize = 2047;
 
 /// What ends the input at a terminal, Ctrl-d, and how often it is said.
 const END: u8 = 4;
@@ -128,7 +132,21 @@ pub fn command(machine: &Machine) -> Result<Command> {
     // Whatever becomes of us, QEMU ends with us: this thread's death is a signal to it.
     let mut q = Command::new("setpriv");
     q.args(["--pdeathsig", "TERM", "qemu-system-x86_64"]);
-    q.args(["-accel", TCG, "-cpu", &machine.cpu, "-display", "none", "-vga", "none", "-net", "none", "-no-reboot"]);
+    let domains = if let Domains::Containers(names) = &machine.domains { names.len() } else { 1 };
+    let translations = (domains * OF_A_DOMAIN_MIB).clamp(TRANSLATIONS_MIB, MOST_MIB);
+    q.args([
+        "-accel",
+        &format!("tcg,tb-size={translations}"),
+        "-cpu",
+        &machine.cpu,
+        "-display",
+        "none",
+        "-vga",
+        "none",
+        "-net",
+        "none",
+        "-no-reboot",
+    ]);
     q.args(["-m", &machine.mem_mib.to_string(), "-smp", &machine.cpus.to_string()]);
     q.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
     if machine.interactive {

@@ -23,6 +23,8 @@ pub const LIBOS: &str = "linux:libos";
 pub const LIBOS_SMP: &str = "linux:libos-smp";
 /// Debian's stock kernel.
 pub const STOCK: &str = "debian:kernel";
+/// So many names of logs are shown.
+const LOGS: usize = 8;
 /// Exit status when the time ran out.
 const TIMED_OUT: u8 = 124;
 
@@ -389,8 +391,9 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         std::fs::write(to, format!("{:#}\n", counters?)).with_context(|| format!("cannot write {}", to.display()))?;
     }
     if let Domains::Containers(names) = &machine.domains {
-        let logs: Vec<_> = names.iter().map(|n| Ok(qemu::log_file(n)?.display().to_string())).collect::<Result<_>>()?;
-        eprintln!("xtask: logs: {}", logs.join(" "));
+        let logs: Vec<_> = names.iter().take(LOGS).map(|n| Ok(qemu::log_file(n)?.display().to_string())).collect::<Result<_>>()?;
+        let more = names.len().checked_sub(LOGS + 1).map(|n| format!(" and {} more", n + 1)).unwrap_or_default();
+        eprintln!("xtask: logs: {}{more}", logs.join(" "));
         ended.unwell.iter().for_each(|how| eprintln!("xtask: {how}"));
     }
     if ended.code == Some(qemu::NO_DOMAIN) {

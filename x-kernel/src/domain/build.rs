@@ -30,6 +30,7 @@ use super::{Domain, NewDomain, start_info};
 use crate::arch::x86_64::boot::BootInfo;
 use crate::arch::x86_64::entry::{GUEST_CS, GUEST_SS};
 use crate::arch::x86_64::power::{self, Verdict};
+use crate::arch::x86_64::tsc;
 use crate::mm::hyp_pt::PerDomain;
 use crate::mm::machine::machine;
 use crate::mm::window::FrameWindow;
@@ -68,6 +69,7 @@ pub fn error(text: core::fmt::Arguments<'_>) -> BuildError {
 /// Builds every domain that the boot modules describe.
 pub fn boot_domains(info: &BootInfo) {
     sched::init(1);
+    let begun = tsc::now_ns();
     let (mut plans, mut built) = (Vec::new(), Vec::new());
     // No heap for a list of them: no domain could be built either.
     if plans.try_reserve_exact(info.modules.len()).is_err() || built.try_reserve_exact(info.modules.len()).is_err() {
@@ -106,6 +108,7 @@ pub fn boot_domains(info: &BootInfo) {
         log::error!("no domain to run");
         power::stop(Verdict::NoDomain);
     }
+    log::info!("{} domains built in {} ms", built.len(), tsc::now_ns().saturating_sub(begun) / 1_000_000);
     // All start together, whatever the order they were built in.
     for vcpu in built.iter().filter_map(|domain| domain.vcpu(0)) {
         sched::wake(vcpu);

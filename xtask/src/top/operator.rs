@@ -74,34 +74,85 @@ fn once() -> usize {
     1
 }
 
+/// An operator of a machine that will be there, and its log.
+pub struct Operator {
+    running: Running,
+    log: Follower,
+}
+
 /// An operator at work, in a thread.
-pub struct Working {
-    thread: JoinHandle<Result<()>>,
+pub struct Working<T> {
+    thread: JoinHandle<Result<T>>,
     ended: Arc<AtomicBool>,
 }
 
-/// Lets an operator take `steps` with the machine that will be at `running` and whose log is going to be `log`.
+/// Lets an operator do `work` with the machine that will be at `running` and whose log is going to be `log`.
 ///
 /// # Errors
 /// If an old log is in the way.
-pub fn begin(steps: &[Step], running: &Running, log: PathBuf) -> Result<Working> {
+pub fn begin<T: Send + 'static>(
+    running: &Running,
+    log: PathBuf,
+    work: impl FnOnce(&mut Operator) -> Result<T> + Send + 'static,
+) -> Result<Working<T>> {
     if log.exists() {
         std::fs::remove_file(&log)?;
     }
-    let (steps, running, ended) = (steps.to_vec(), running.clone(), Arc::new(AtomicBool::new(false)));
-    let mut follower = Follower { path: log, file: None, rest: Vec::new(), ended: ended.clone() };
-    let work = move || {
-        steps.iter().enumerate().try_for_each(|(i, step)| step.take(&running, &mut follower).with_context(|| format!("step {}", i + 1)))
-    };
-    Ok(Working { thread: std::thread::spawn(work), ended })
+    let ended = Arc::new(AtomicBool::new(false));
+    let log = Follower { path: log, file: None, rest: Vec::new(), ended: ended.clone() };
+    let mut operator = Operator { running: running.clone(), log };
+    Ok(Working { thread: std::thread::spawn(move || work(&mut operator)), ended })
 }
 
-impl Working {
-    /// What was not as it should be, once the machine has ended.
-    pub fn faults(self) -> Vec<String> {
+/// Takes all `steps`.
+///
+/// # Errors
+/// What was not as it should be.
+pub fn take(steps: &[Step], operator: &mut Operator) -> Result<()> {
+    steps.iter().enumerate().try_for_each(|(i, step)| step.take(operator).with_context(|| format!("the operator's step {}", i + 1)))
+}
+
+impl<T> Working<T> {
+    /// What came of it, once the machine has ended.
+    ///
+    /// # Errors
+    /// What was not as it should be.
+    pub fn done(self) -> Result<T> {
         self.ended.store(true, Ordering::Relaxed);
-        let done = self.thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("its thread died")));
-        done.err().map(|error| format!("the operator: {error:#}")).into_iter().collect()
+        self.thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the operator's thread died")))
+    }
+}
+
+impl Operator {
+    /// Waits until `times` lines have come, since the last wait, that match.
+    ///
+    /// # Errors
+    /// If the machine ends before.
+    pub fn sees(&mut self, line: &str, times: usize) -> Result<()> {
+        self.log.wait(&[Regex::new(line)?], times)
+    }
+
+    /// Ends the container `name`.
+    ///
+    /// # Errors
+    /// If it is not there, or there is no answer.
+    pub fn kills(&self, name: &str) -> Result<()> {
+        kill(&self.running, name, PATIENCE)
+    }
+
+    /// The counters.
+    ///
+    /// # Errors
+    /// If the machine does not give them.
+    pub fn looks(&self) -> Result<Document> {
+        look(&mut Asker::connect(&self.running)?)
+    }
+}
+
+fn look(asker: &mut Asker) -> Result<Document> {
+    match asker.ask(PATIENCE)? {
+        Answer::Document(document) => Ok(*document),
+        Answer::End => bail!("the machine ended before it had given its counters"),
     }
 }
 
@@ -120,7 +171,8 @@ impl Step {
         all.iter().map(|text| Ok(Regex::new(text)?)).collect()
     }
 
-    fn take(&self, running: &Running, log: &mut Follower) -> Result<()> {
+    fn take(&self, operator: &mut Operator) -> Result<()> {
+        let Operator { running, log } = operator;
         let expressions = self.expressions()?;
         match self {
             Self::Sees(Sees { times, .. }) => log.wait(&expressions, *times),
@@ -151,13 +203,9 @@ fn says_and_hears(running: &Running, says: &str, hears: &[Regex]) -> Result<()> 
 impl Shares {
     fn judge(&self, running: &Running) -> Result<()> {
         let mut asker = Asker::connect(running)?;
-        let mut look = || match asker.ask(PATIENCE)? {
-            Answer::Document(document) => Ok::<Document, anyhow::Error>(*document),
-            Answer::End => bail!("the machine ended before its counters had been looked at twice"),
-        };
-        let before = look()?;
+        let before = look(&mut asker)?;
         let after = loop {
-            let now = look()?;
+            let now = look(&mut asker)?;
             if now.now_ns.saturating_sub(before.now_ns) >= self.over.saturating_mul(1_000_000_000) {
                 break now;
             }
