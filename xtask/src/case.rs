@@ -34,6 +34,9 @@ pub struct Case {
     /// The guests, as for `cargo xtask run`.
     #[serde(default)]
     guest: GuestArgs,
+    /// Further boot modules, many of a kind.
+    #[serde(default)]
+    many: Vec<Many>,
     /// What a Linux guest runs instead of the checks: one of tests/linux.
     program: Option<String>,
     /// A container in the first domain, instead of the initrd that makes checks.
@@ -110,6 +113,14 @@ fn success() -> i32 {
     qemu::SUCCESS
 }
 
+/// Boot modules as `--module` has them, that differ by a number from 0 in the place of `{}`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Many {
+    module: String,
+    times: u32,
+}
+
 /// What a case runs on.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "kebab-case")]
@@ -167,6 +178,7 @@ impl Case {
     pub fn run(&self) -> Result<()> {
         let image = sh::target(&format!("runs/{}.iso", self.name.replace('/', "-")))?;
         let mut guest = self.guest.clone();
+        guest.modules.extend(self.many.iter().flat_map(|m| (0..m.times).map(|i| m.module.replace("{}", &i.to_string()))));
         let containers = if self.container.names_files() {
             Container::all(&self.container.below(&sh::root()), &self.command, false)?
         } else {
