@@ -73,6 +73,8 @@ pub struct Domain {
     pub max_pages: AtomicU64,
     /// The frames that it owns.
     pub pages: AtomicU64,
+    /// Where they lie, and all that it had before.
+    pub span: memory::Span,
     /// Its page tables; also serialises changes of its descriptor tables.
     pub mm: SpinLock<Mm, level::Domain>,
     /// How far taking its frames back has come.
@@ -163,6 +165,7 @@ impl Domain {
             abom_counters: AbomCounters::new(),
             max_pages: AtomicU64::new(new.max_pages),
             pages: AtomicU64::new(0),
+            span: memory::Span::new(),
             mm: SpinLock::new(Mm::new(new.id)),
             relinquish: SpinLock::new(Relinquish::new()),
             reap_after_ns: AtomicU64::new(0),
