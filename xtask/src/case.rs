@@ -200,7 +200,7 @@ impl Case {
         let name = self.name.replace('/', "-");
         let place = if asked { Some(Place::new(&name, std::process::id(), self.name.clone())?) } else { None };
         let stats = place.as_ref().map(|p| p.running().answers());
-        let machine = Machine {
+        let mut machine = Machine {
             boot: if self.stick { BootFrom::Stick(image.clone()) } else { BootFrom::Iso(image.clone()) },
             mem_mib: run::mib(&self.mem)?,
             cpus: self.smp,
@@ -215,6 +215,7 @@ impl Case {
             domains: Container::domains(&containers),
             input: if self.audit { Input::Key('a', AUDIT_EVERY) } else { Input::Nothing },
             more,
+            given_up: None,
         };
         let patience = Duration::from_secs(self.timeout);
         let asking = self.asked.zip(place.as_ref()).map(|(how, place)| trial::begin(how, place.running(), patience));
@@ -224,6 +225,7 @@ impl Case {
             operator::begin(place.running(), machine.log.clone(), move |operator| operator::take(&steps, operator))
         };
         let working = steps.map(begin).transpose()?;
+        machine.given_up = working.as_ref().map(|w| w.given_up.clone());
         let started = SystemTime::now();
         let ended = match self.on {
             On::Qemu | On::XenDomain => qemu::run(&machine),

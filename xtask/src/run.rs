@@ -372,6 +372,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
             (true, _) => Input::StdinToItsEnd,
         },
         more: Vec::new(),
+        given_up: None,
     };
     let ended = qemu::run(&machine);
     drop(place);
@@ -448,6 +449,7 @@ pub fn gdb(guest: &GuestArgs) -> Result<()> {
         domains: Domains::One,
         input: Input::Nothing,
         more: Vec::new(),
+        given_up: None,
     };
     // By address: gdb does not know Rust's names for functions by their paths.
     let stop = |name: &str| Ok::<_, anyhow::Error>(format!("hbreak *{:#x}", symbols::address(&boot.kernel, name)?));

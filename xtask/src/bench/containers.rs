@@ -72,7 +72,7 @@ fn idle(count: u32) -> Result<Row> {
     iso::make(&run::boot(&guest, &script, true)?, &image)?;
     let place = Place::new(&name, std::process::id(), name.clone())?;
     let names: Vec<_> = containers.iter().map(|c| c.name.clone().unwrap_or_else(|| ALONE.into())).collect();
-    let machine = Machine {
+    let mut machine = Machine {
         mem_mib: MACHINE_MIB,
         stats: Some(place.running().answers()),
         ask: Some(place.running().port()),
@@ -88,6 +88,7 @@ fn idle(count: u32) -> Result<Row> {
         names.iter().try_for_each(|name| operator.kills(name))?;
         Ok(document)
     })?;
+    machine.given_up = Some(working.given_up.clone());
     let ended = qemu::run(&machine);
     let document: Document = working.done()?;
     let ended = ended?;

@@ -125,6 +125,7 @@ pub fn machine(boot: BootFrom, name: &str) -> Result<Machine> {
         domains: Domains::One,
         input: Input::Nothing,
         more: Vec::new(),
+        given_up: None,
     })
 }
 

@@ -84,6 +84,8 @@ pub struct Operator {
 pub struct Working<T> {
     thread: JoinHandle<Result<T>>,
     ended: Arc<AtomicBool>,
+    /// Set when something was not as it should be: then the machine need not go on.
+    pub given_up: Arc<AtomicBool>,
 }
 
 /// Lets an operator do `work` with the machine that will be at `running` and whose log is going to be `log`.
@@ -101,7 +103,10 @@ pub fn begin<T: Send + 'static>(
     let ended = Arc::new(AtomicBool::new(false));
     let log = Follower { path: log, file: None, rest: Vec::new(), ended: ended.clone() };
     let mut operator = Operator { running: running.clone(), log };
-    Ok(Working { thread: std::thread::spawn(move || work(&mut operator)), ended })
+    let given_up = Arc::new(AtomicBool::new(false));
+    let gives_up = given_up.clone();
+    let work = move || work(&mut operator).inspect_err(|_| gives_up.store(true, Ordering::Relaxed));
+    Ok(Working { thread: std::thread::spawn(work), ended, given_up })
 }
 
 /// Takes all `steps`.
