@@ -11,6 +11,7 @@ use crate::initrd::Script;
 use crate::qemu::{self, BootFrom, Ended, Input, Machine};
 use crate::run::{self, GuestArgs};
 use crate::screen::Show;
+use crate::top::operator::{self, Step};
 use crate::top::place::Place;
 use crate::top::trial::{self, Trial};
 use crate::{bench, bochs, clock, domu, grub, iso, sh, sweep};
@@ -33,6 +34,9 @@ pub struct Case {
     /// The guests, as for `cargo xtask run`.
     #[serde(default)]
     guest: GuestArgs,
+    /// Further boot modules, many of a kind.
+    #[serde(default)]
+    many: Vec<Many>,
     /// What a Linux guest runs instead of the checks: one of tests/linux.
     program: Option<String>,
     /// A container in the first domain, instead of the initrd that makes checks.
@@ -71,6 +75,9 @@ pub struct Case {
     /// How its counters are asked for meanwhile, and then compared with those of its end.
     #[serde(default)]
     asked: Option<Trial>,
+    /// What an operator does meanwhile, step by step.
+    #[serde(default)]
+    operator: Vec<Step>,
     /// Which lines are shown as they come.
     #[serde(skip)]
     show: Show,
@@ -104,6 +111,14 @@ fn two_minutes() -> u64 {
 
 fn success() -> i32 {
     qemu::SUCCESS
+}
+
+/// Boot modules as `--module` has them, that differ by a number from 0 in the place of `{}`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Many {
+    module: String,
+    times: u32,
 }
 
 /// What a case runs on.
@@ -163,11 +178,13 @@ impl Case {
     pub fn run(&self) -> Result<()> {
         let image = sh::target(&format!("runs/{}.iso", self.name.replace('/', "-")))?;
         let mut guest = self.guest.clone();
+        guest.modules.extend(self.many.iter().flat_map(|m| (0..m.times).map(|i| m.module.replace("{}", &i.to_string()))));
         let containers = if self.container.names_files() {
             Container::all(&self.container.below(&sh::root()), &self.command, false)?
         } else {
             Vec::new()
         };
+        let asked = self.asked.is_some() || !self.operator.is_empty();
         let script = match (&*containers, &self.program) {
             ([_, ..], _) => Container::place(&containers, &mut guest)?,
             ([], Some(program)) => Script::Program(program.clone()),
@@ -176,17 +193,14 @@ impl Case {
         match self.on {
             On::Qemu if self.package => grub::make(&guest.options, &script, &image)?,
             On::XenDomain => domu::make(&guest, &script, &image)?,
-            On::Qemu | On::Bochs => iso::make(&run::boot(&guest, &script, self.asked.is_some())?, &image)?,
+            On::Qemu | On::Bochs => iso::make(&run::boot(&guest, &script, asked)?, &image)?,
         }
         let hits = sh::target(&format!("runs/{}.interrupts", self.name.replace('/', "-")))?;
         let more = if self.interrupts.is_empty() { Vec::new() } else { sweep::options(&bench::plugin()?, &hits) };
         let name = self.name.replace('/', "-");
-        let place = match self.asked {
-            Some(_) => Some(Place::new(&name, std::process::id(), self.name.clone())?),
-            None => None,
-        };
+        let place = if asked { Some(Place::new(&name, std::process::id(), self.name.clone())?) } else { None };
         let stats = place.as_ref().map(|p| p.running().answers());
-        let machine = Machine {
+        let mut machine = Machine {
             boot: if self.stick { BootFrom::Stick(image.clone()) } else { BootFrom::Iso(image.clone()) },
             mem_mib: run::mib(&self.mem)?,
             cpus: self.smp,
@@ -201,9 +215,17 @@ impl Case {
             domains: Container::domains(&containers),
             input: if self.audit { Input::Key('a', AUDIT_EVERY) } else { Input::Nothing },
             more,
+            given_up: None,
         };
         let patience = Duration::from_secs(self.timeout);
         let asking = self.asked.zip(place.as_ref()).map(|(how, place)| trial::begin(how, place.running(), patience));
+        let steps = if self.operator.is_empty() { None } else { place.as_ref() };
+        let begin = |place: &Place| {
+            let steps = self.operator.clone();
+            operator::begin(place.running(), machine.log.clone(), move |operator| operator::take(&steps, operator))
+        };
+        let working = steps.map(begin).transpose()?;
+        machine.given_up = working.as_ref().map(|w| w.given_up.clone());
         let started = SystemTime::now();
         let ended = match self.on {
             On::Qemu | On::XenDomain => qemu::run(&machine),
@@ -216,6 +238,7 @@ impl Case {
         if let Some((asking, stats)) = asking.zip(stats.as_ref()) {
             faults.extend(asking.faults(stats));
         }
+        faults.extend(working.and_then(|w| w.done().err()).map(|error| format!("{error:#}")));
         if !self.interrupts.is_empty() {
             faults.extend(sweep::missed(&run::symbols(&self.guest)?, &self.interrupts, &hits)?);
         }
@@ -287,6 +310,7 @@ mod tests {
         for c in &cases {
             assert!(!c.want.is_empty(), "{} wants nothing", c.name);
             c.judge(&ended("", 0)).expect("its expressions are well-formed");
+            c.operator.iter().for_each(|step| drop(step.expressions().expect("its steps are well-formed")));
         }
         let mut names: Vec<_> = cases.iter().map(|c| &c.name).collect();
         names.sort();

@@ -5,39 +5,77 @@ mod args;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
-use x_init::config;
+use x_image::Settings;
+use x_init::config::{self, Config};
 
 pub use self::args::ContainerArgs;
 use self::args::{HOSTNAME, configuration, names};
 use crate::archive::Archive;
 use crate::initrd::Script;
-use crate::run::{GuestArgs, mib};
+use crate::run::{GuestArgs, Placed, mib};
 use crate::screen::Domains;
-use crate::source::{Source, unique};
+use crate::source::{Files, Source, unique};
 use crate::{build, sh};
 
-/// What an X-LibOS needs for itself while it unpacks, in MiB.
-const KERNEL_MIB: u64 = 48;
+/// What an X-LibOS needs for itself while it unpacks, and what it has beside its files afterwards, in MiB.
+const UNPACKING_MIB: u64 = 32;
+const BESIDE_MIB: u64 = 24;
 /// The least that one of several containers gets if nothing is said, in MiB.
 const USUAL_MIB: u64 = 192;
 
-/// A container's initial RAM disk: a file that lives as long as this.
+/// A file that is there as long as this.
+#[derive(Debug)]
+struct Part(PathBuf);
+
+impl Part {
+    /// A file for a part of an initial RAM disk, that `make` writes.
+    fn new(make: impl FnOnce(&Path) -> Result<()>) -> Result<Self> {
+        let path = sh::target(&format!("initrd/container-{}.cpio", unique()))?;
+        sh::sweep(&path, "container-");
+        let this = Self(path);
+        make(&this.0).map(|()| this)
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// What all containers of one source have: its files, x-init, and what is added.
+struct Base {
+    source: Source,
+    part: Rc<Part>,
+    /// How much memory it takes unpacked, in bytes.
+    unpacked: u64,
+    settings: Settings,
+}
+
+impl Base {
+    fn of(source: &Source, add: &[String]) -> Result<Self> {
+        let Files { packed, unpacked, settings } = source.files()?;
+        // The second archive is small and made anew, and goes behind the first.
+        let common = Part::new(|to| common_part(to, add))?;
+        let part = Rc::new(Part::new(|to| join(&[&packed, &common.0], to))?);
+        Ok(Self { source: source.clone(), part, unpacked, settings })
+    }
+}
+
+/// A container's initial RAM disk.
 #[derive(Debug)]
 pub struct Container {
     /// Its name, if there are others.
     pub name: Option<String>,
-    initrd: PathBuf,
+    /// What others of its source have, too, if there are others. It goes before its own.
+    shared: Option<Rc<Part>>,
+    own: Part,
     /// How large it is, and how much memory it takes unpacked, in bytes.
     packed: u64,
     unpacked: u64,
-}
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.initrd);
-    }
 }
 
 impl Container {
@@ -59,40 +97,67 @@ impl Container {
     /// What is wrong with the arguments or the files.
     pub fn all(args: &ContainerArgs, command: &[String], terminal: bool) -> Result<Vec<Self>> {
         let sources = args.sources();
-        let names = if sources.len() > 1 { names(&sources).into_iter().map(Some).collect() } else { vec![None] };
-        sources.iter().zip(names).map(|(source, name)| Self::of(source, args, command, terminal, name)).collect()
+        if let [only] = &*sources {
+            let base = Base::of(only, &args.add)?;
+            let config = configuration(args, &base.settings, command, terminal, HOSTNAME)?;
+            return Ok(vec![Self::of(&base, None, &config, true)?]);
+        }
+        let mut bases: Vec<Base> = Vec::new();
+        let mut all = Vec::new();
+        for (source, name) in sources.iter().zip(names(&sources)) {
+            if !bases.iter().any(|b| b.source == *source) {
+                bases.push(Base::of(source, &args.add)?);
+            }
+            let base = bases.iter().find(|b| b.source == *source).context("its files")?;
+            let config = configuration(args, &base.settings, command, terminal, &name)?;
+            all.push(Self::of(base, Some(name), &config, false)?);
+        }
+        Ok(all)
     }
 
-    fn of(source: &Source, args: &ContainerArgs, command: &[String], terminal: bool, name: Option<String>) -> Result<Self> {
-        let files = source.files()?;
-        let config = configuration(args, &files.settings, command, terminal, name.as_deref().unwrap_or(HOSTNAME))?;
+    /// A container of `base` that x-init is told `config` of; in one piece if it is `whole`.
+    fn of(base: &Base, name: Option<String>, config: &Config, whole: bool) -> Result<Self> {
         let config = config.encode().context("the container's configuration")?;
-        let initrd = sh::target(&format!("initrd/container-{}.cpio", unique()))?;
-        sh::sweep(&initrd, "container-");
-        let this = Self { name, packed: files.packed.metadata()?.len(), unpacked: files.unpacked, initrd };
-        // The second archive is small and made anew, and goes behind the first.
-        let own = this.initrd.with_extension("own");
-        let done = own_part(&own, &config, &args.add).and_then(|()| join(&[&files.packed, &own], &this.initrd));
-        let _ = std::fs::remove_file(&own);
-        done.map(|()| this)
+        let part = Part::new(|to| own_part(to, &config))?;
+        let packed = base.part.0.metadata()?.len() + part.0.metadata()?.len();
+        let own = if whole { Part::new(|to| join(&[&base.part.0, &part.0], to))? } else { part };
+        let shared = (!whole).then(|| base.part.clone());
+        Ok(Self { name, shared, own, packed, unpacked: base.unpacked })
     }
 
     /// The initrd, for a boot.
     pub fn script(&self) -> Script {
-        Script::Container(self.initrd.clone())
+        Script::Container(self.own.0.clone())
     }
 
     /// How much memory a guest must have for it, in MiB.
     pub fn needs(&self) -> u64 {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         let (packed, unpacked) = (mib(self.packed), mib(self.unpacked));
-        // Both are there until all is unpacked; and the initial file system takes no more than half of all memory.
-        (packed + unpacked + KERNEL_MIB).max(2 * unpacked + KERNEL_MIB)
+        // Both are there until all is unpacked; and the initial file system takes no more than half of what is left beside
+        // the packed files.
+        (packed + unpacked + UNPACKING_MIB).max(packed + 2 * unpacked + BESIDE_MIB)
     }
 
     /// How large its initial RAM disk is, in MiB.
     pub fn packed_mib(&self) -> u64 {
         self.packed.div_ceil(1 << 20)
+    }
+
+    /// How large the files of `all` are together, in MiB: what several have is there once.
+    pub fn files_mib(all: &[Self]) -> u64 {
+        let mut seen: Vec<&Rc<Part>> = Vec::new();
+        let mut sum = 0;
+        for container in all {
+            match &container.shared {
+                Some(part) if seen.iter().any(|s| Rc::ptr_eq(s, part)) => {}
+                shared => {
+                    seen.extend(shared);
+                    sum += container.packed_mib();
+                }
+            }
+        }
+        sum
     }
 
     /// Whether a guest with so much memory can hold it.
@@ -119,14 +184,13 @@ impl Container {
         if names.is_empty() { Domains::One } else { Domains::Containers(names) }
     }
 
-    /// Gives each of several containers a domain beside the first one's, all of the same size. Returns the script of the
-    /// first.
+    /// Gives each of several containers a domain, all of the same size. Returns the script of the first.
     ///
     /// # Errors
     /// They do not fit.
     pub fn place(all: &[Self], guest: &mut GuestArgs) -> Result<Script> {
-        let (first, others) = all.split_first().context("no container")?;
-        if !others.is_empty() {
+        let first = all.first().context("no container")?;
+        if all.len() > 1 {
             let most = all.iter().map(Self::needs).max().unwrap_or(0).max(USUAL_MIB);
             guest.guest_mem.get_or_insert_with(|| format!("{most}M"));
         }
@@ -134,8 +198,8 @@ impl Container {
             let mem = mib(mem)?;
             all.iter().try_for_each(|c| c.fits(mem))?;
         }
-        guest.name.clone_from(&first.name);
-        guest.beside = others.iter().map(|c| (c.name.clone().unwrap_or_default(), c.initrd.clone())).collect();
+        let placed = |c: &Self| Some(Placed { name: c.name.clone()?, shared: c.shared.as_ref()?.0.clone(), own: c.own.0.clone() });
+        guest.containers = all.iter().filter_map(placed).collect();
         Ok(first.script())
     }
 }
@@ -145,14 +209,12 @@ fn name(path: &str) -> String {
     path.trim_matches('/').to_string()
 }
 
-/// Writes the archive with x-init and what it is told, what is to be `added`, and the two devices that there must be before
-/// x-init has run.
-fn own_part(to: &Path, config: &[u8], added: &[String]) -> Result<()> {
+/// Writes the archive with x-init, what is to be `added`, and the two devices that there must be before x-init has run.
+fn common_part(to: &Path, added: &[String]) -> Result<()> {
     let program = build::x_init()?;
     let mut archive = Archive::create(to, 0)?;
     archive.put(&name(config::FOLDER), 0o040_700, &[])?;
     archive.put(&name(config::PROGRAM), 0o100_700, &std::fs::read(&program)?)?;
-    archive.put(&name(config::FILE), 0o100_600, config)?;
     archive.put("dev", 0o040_755, &[])?;
     archive.device("dev/console", 0o600, (5, 1))?;
     archive.device("dev/null", 0o666, (1, 3))?;
@@ -161,6 +223,13 @@ fn own_part(to: &Path, config: &[u8], added: &[String]) -> Result<()> {
             text.split_once(':').filter(|(_, to)| to.starts_with('/')).with_context(|| format!("--add: '{text}' is not FROM:TO"))?;
         add(&mut archive, Path::new(from), &name(to))?;
     }
+    archive.finish()
+}
+
+/// Writes the archive with what x-init is told.
+fn own_part(to: &Path, config: &[u8]) -> Result<()> {
+    let mut archive = Archive::create(to, 0)?;
+    archive.put(&name(config::FILE), 0o100_600, config)?;
     archive.finish()
 }
 
@@ -197,14 +266,23 @@ mod tests {
 
     #[test]
     fn memory_is_looked_at() {
-        let with =
-            |packed: u64, unpacked: u64| Container { name: None, initrd: PathBuf::new(), packed: packed << 20, unpacked: unpacked << 20 };
-        assert!(with(30, 100).fits(248).is_ok());
-        assert!(with(30, 100).fits(247).is_err());
-        assert!(with(200, 100).fits(347).is_err());
+        let file = || Part::new(|to| Ok(std::fs::write(to, "")?)).expect("a file");
+        let shared = Rc::new(file());
+        let with = |packed: u64, unpacked: u64| Container {
+            name: Some("x".into()),
+            shared: Some(shared.clone()),
+            own: file(),
+            packed: packed << 20,
+            unpacked: unpacked << 20,
+        };
+        assert!(with(30, 100).fits(254).is_ok());
+        assert!(with(30, 100).fits(253).is_err());
+        assert!(with(200, 10).fits(241).is_err());
+        let two = [with(30, 100), with(30, 10)];
+        assert_eq!(Container::files_mib(&two), 30);
         let mut guest = GuestArgs::default();
-        Container::place(&[with(30, 100), with(30, 10)], &mut guest).expect("room for all");
-        assert_eq!((guest.guest_mem.as_deref(), guest.beside.len()), (Some("248M"), 1));
+        Container::place(&two, &mut guest).expect("room for all");
+        assert_eq!((guest.guest_mem.as_deref(), guest.containers.len()), (Some("254M"), 2));
         let mut guest = GuestArgs { guest_mem: Some("100M".into()), ..GuestArgs::default() };
         assert!(Container::place(&[with(30, 100), with(30, 10)], &mut guest).is_err());
     }

@@ -65,6 +65,18 @@ const RECIPES: &[Recipe] = &[
             "--config.cmd=",
         ],
     },
+    Recipe {
+        name: "nginx",
+        packages: "nginx",
+        steps: &[Step::Insert("nginx", "/srv")],
+        config: &["--config.entrypoint=/srv/serve", "--config.cmd=nginx", "--config.cmd=-c", "--config.cmd=/srv/nginx.conf"],
+    },
+    Recipe {
+        name: "python",
+        packages: "python",
+        steps: &[Step::Insert("python", "/srv")],
+        config: &["--config.user=daemon", "--config.entrypoint=/srv/serve.py"],
+    },
 ];
 
 /// An image in two forms.

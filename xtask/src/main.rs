@@ -56,6 +56,8 @@ enum Verb {
     Run(Box<run::RunArgs>),
     /// Shows what the domains of a running machine do: processor time, memory, system calls by path, hypercalls
     Top(top::TopArgs),
+    /// Ends containers of a running machine from outside, at once
+    Kill(top::kill::KillArgs),
     /// Runs everything that CI runs, cheapest first; NAMEs select
     Test {
         /// Parts of the names of the tests to run
@@ -65,7 +67,7 @@ enum Verb {
     Fuzz(fuzz::FuzzArgs),
     /// Measures beside Debian's Xen: `boot` (time), `crossings` (ring crossings, instructions), `memory`; and X-LibOS in X-mode
     /// beside without, on Xen and natively: `operations` of the kernel, `workloads` (which programs work); `footprint`: what a
-    /// container takes
+    /// container takes; `containers`: what many idle ones take
     Bench {
         /// What to measure
         #[arg(default_value = "boot")]
@@ -76,6 +78,9 @@ enum Verb {
         /// The kernel of `workloads`, instead of linux:libos
         #[arg(long)]
         kernel: Option<String>,
+        /// How many `containers`, instead of 1, 10, 50 and 100
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=240))]
+        count: Option<u32>,
     },
     /// Builds X-LibOS, the Linux of the containers (cached by what it is made of)
     Libos(linux::LibosArgs),
@@ -95,9 +100,10 @@ fn main() -> ExitCode {
         Verb::Build { dev } => build::everything(build::Profile::of(dev)).map(|()| ExitCode::SUCCESS),
         Verb::Run(args) => run::run(&args),
         Verb::Top(args) => top::run(&args),
+        Verb::Kill(args) => top::kill::run(&args),
         Verb::Test { names } => test::run(&names),
         Verb::Fuzz(args) => fuzz::run(&args).map(|()| ExitCode::SUCCESS),
-        Verb::Bench { name, runs, kernel } => bench::run(&name, runs, kernel.as_deref()).map(|()| ExitCode::SUCCESS),
+        Verb::Bench { name, runs, kernel, count } => bench::run(&name, runs, kernel.as_deref(), count).map(|()| ExitCode::SUCCESS),
         Verb::Libos(args) => linux::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Iso(guest) => run::iso(&guest).map(|()| ExitCode::SUCCESS),
         Verb::Deb => deb::run().map(|()| ExitCode::SUCCESS),

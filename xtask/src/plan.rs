@@ -30,9 +30,9 @@ pub fn machine_mib(args: &RunArgs, guest: &GuestArgs, containers: &[Container]) 
         return Ok(each);
     }
     let further = guest.domains.iter().flat_map(|d| d.split(',').filter_map(|part| part.strip_prefix("mem="))).map(mib);
-    let all = each * (1 + guest.beside.len() as u64) + further.sum::<Result<u64>>()?;
+    let all = each * containers.len().max(1) as u64 + further.sum::<Result<u64>>()?;
     // The boot loader's copies, and what is kept for every frame.
-    let files: u64 = containers.iter().map(|c| c.packed_mib() + KERNEL_FILE_MIB).sum();
+    let files = if containers.is_empty() { 0 } else { Container::files_mib(containers) + KERNEL_FILE_MIB };
     let own = if args.on == On::XKernel { OWN_MIB } else { OTHERS_MIB };
     Ok(all + all / 32 + files + own)
 }

@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -42,6 +44,8 @@ pub struct Machine {
     pub input: Input,
     /// Further options of QEMU's.
     pub more: Vec<String>,
+    /// Says, once it is set, that nobody wants the machine any more.
+    pub given_up: Option<Arc<AtomicBool>>,
 }
 
 /// What a machine's console hears.
@@ -112,13 +116,19 @@ pub const CPU: &str = "max,-smap,-la57";
 
 /// The emulator. Its translations of a page of code are in one list, and each write to the page walks it: programs that are
 /// loaded elsewhere at each start make it so long that to scrub a shared library's pages takes minutes. With less room
-/// for translations (in MiB) all of them are forgotten often enough.
-const TCG: &str = "tcg,tb-size=128";
+/// for translations (in MiB) all of them are forgotten often enough. Each domain's kernel is translated by itself, and takes
+/// a part: with too little for all of them, domains that start side by side are translated again at each switch.
+const TRANSLATIONS_MIB: usize = 128;
+const OF_A_DOMAIN_MIB: usize = 16;
+/// The most that the emulator takes.
+const MOST_MIB: usize = 2047;
 
 /// What ends the input at a terminal, Ctrl-d, and how often it is said.
 const END: u8 = 4;
 const END_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a machine is waited for before somebody looks whether it is still wanted.
+const AWHILE: Duration = Duration::from_secs(1);
 /// How often a machine on a terminal is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -128,7 +138,21 @@ pub fn command(machine: &Machine) -> Result<Command> {
     // Whatever becomes of us, QEMU ends with us: this thread's death is a signal to it.
     let mut q = Command::new("setpriv");
     q.args(["--pdeathsig", "TERM", "qemu-system-x86_64"]);
-    q.args(["-accel", TCG, "-cpu", &machine.cpu, "-display", "none", "-vga", "none", "-net", "none", "-no-reboot"]);
+    let domains = if let Domains::Containers(names) = &machine.domains { names.len() } else { 1 };
+    let translations = (domains * OF_A_DOMAIN_MIB).clamp(TRANSLATIONS_MIB, MOST_MIB);
+    q.args([
+        "-accel",
+        &format!("tcg,tb-size={translations}"),
+        "-cpu",
+        &machine.cpu,
+        "-display",
+        "none",
+        "-vga",
+        "none",
+        "-net",
+        "none",
+        "-no-reboot",
+    ]);
     q.args(["-m", &machine.mem_mib.to_string(), "-smp", &machine.cpus.to_string()]);
     q.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
     if machine.interactive {
@@ -250,12 +274,17 @@ pub fn run(machine: &Machine) -> Result<Ended> {
         }
     });
     let mut log = std::fs::File::create(&machine.log).with_context(|| format!("cannot write {}", machine.log.display()))?;
-    let (mut text, mut times, mut timed_out) = (String::new(), Vec::new(), false);
+    let (mut text, mut times) = (String::new(), Vec::new());
     let mut screen = Screen::new(machine.show, &machine.domains);
     let mut logs = Logs::new(&machine.domains)?;
-    loop {
-        let left = machine.timeout.map_or(Duration::from_secs(3600), |t| t.saturating_sub(start.elapsed()));
-        match receive.recv_timeout(left) {
+    let given_up = || machine.given_up.as_ref().is_some_and(|g| g.load(Ordering::Relaxed));
+    let timed_out = loop {
+        // Before a line is looked at: there are machines that never stop talking.
+        let left = machine.timeout.map_or(AWHILE, |t| t.saturating_sub(start.elapsed()));
+        if left.is_zero() || given_up() {
+            break left.is_zero();
+        }
+        match receive.recv_timeout(left.min(AWHILE)) {
             Ok(line) => {
                 log.write_all(&line)?;
                 logs.line(&line)?;
@@ -274,14 +303,11 @@ pub fn run(machine: &Machine) -> Result<Ended> {
                 times.push((start.elapsed(), line.trim_end().to_string()));
                 text.push_str(&line);
             }
-            Err(RecvTimeoutError::Timeout) => {
-                timed_out = true;
-                break;
-            }
-            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break false,
         }
-    }
-    let code = if timed_out { None } else { guard.0.wait()?.code() };
+    };
+    let code = if timed_out || given_up() { None } else { guard.0.wait()?.code() };
     Ok(Ended { log: text, code, timed_out, times, status: screen.status(), unwell: screen.unwell() })
 }
 

@@ -68,6 +68,8 @@ const SETS: &[Set] = &[
     },
     // What images of tests are made of.
     Set { name: "image", packages: &["attr"] },
+    Set { name: "nginx", packages: &["nginx-light"] },
+    Set { name: "python", packages: &["python3"] },
     Set { name: "redis", packages: &["redis-server", "redis-tools"] },
     // What Xen's first domain needs to start others.
     Set { name: "xen", packages: &["mount", "xen-utils-4.17", "xenstore-utils"] },

@@ -23,6 +23,8 @@ pub const LIBOS: &str = "linux:libos";
 pub const LIBOS_SMP: &str = "linux:libos-smp";
 /// Debian's stock kernel.
 pub const STOCK: &str = "debian:kernel";
+/// So many names of logs are shown.
+const LOGS: usize = 8;
 /// Exit status when the time ran out.
 const TIMED_OUT: u8 = 124;
 
@@ -64,14 +66,10 @@ pub struct GuestArgs {
     /// Whether system calls of their programs may become function calls
     #[arg(long, value_enum)]
     pub abom: Option<Switch>,
-    /// The first domain's name, if its command is not the only one that counts
+    /// Containers side by side, in the place of the first domain
     #[arg(skip)]
     #[serde(skip)]
-    pub name: Option<String>,
-    /// Further domains as the first one: names and initrds
-    #[arg(skip)]
-    #[serde(skip)]
-    pub beside: Vec<(String, PathBuf)>,
+    pub containers: Vec<Placed>,
     /// Options of the X-Kernel
     #[arg(long, default_value = "")]
     pub options: String,
@@ -91,6 +89,14 @@ impl GuestArgs {
     pub fn stock() -> Self {
         Self { kernel: Some(STOCK.into()), ..Self::default() }
     }
+}
+
+/// One of several containers: its name, and the files of its initrd, of which others have the first one, too.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    pub name: String,
+    pub shared: PathBuf,
+    pub own: PathBuf,
 }
 
 /// What can be allowed or not.
@@ -213,7 +219,6 @@ pub fn symbols(guest: &GuestArgs) -> Result<PathBuf> {
 fn modules(guest: &GuestArgs, script: &Script) -> Result<Vec<Module>> {
     let mem = guest.guest_mem.as_deref().map(mib).transpose()?;
     let (kernel, initrd, cmdline) = files(guest, script)?;
-    let name = |name: &String| format!(" name={name}");
     let options = [
         mem.map(|mib| format!(" mem={mib}M")),
         guest.vcpus.map(|n| format!(" vcpus={n}")),
@@ -221,8 +226,10 @@ fn modules(guest: &GuestArgs, script: &Script) -> Result<Vec<Module>> {
         guest.xmode.map(|x| format!(" xmode={}", x.name())),
         guest.abom.map(|x| format!(" abom={}", x.name())),
     ];
-    let same: String = options.into_iter().flatten().collect();
-    let options = format!("{}{same}", guest.name.as_ref().map(name).unwrap_or_default());
+    let options: String = options.into_iter().flatten().collect();
+    if !guest.containers.is_empty() {
+        return side_by_side(guest, &kernel, &options, &cmdline);
+    }
     let (line, initrd_line) = if options.is_empty() {
         (cmdline.clone(), String::new())
     } else {
@@ -231,10 +238,6 @@ fn modules(guest: &GuestArgs, script: &Script) -> Result<Vec<Module>> {
     let mut modules = vec![Module { file: kernel.clone(), line }];
     let (first_initrd, first_cmdline) = (initrd.clone(), cmdline.clone());
     modules.extend(initrd.map(|file| Module { file, line: initrd_line }));
-    for (of, initrd) in &guest.beside {
-        modules.push(Module { file: kernel.clone(), line: format!("xk:domain{}{same} -- {cmdline}", name(of)) });
-        modules.push(Module { file: initrd.clone(), line: "xk:initrd".into() });
-    }
     for text in &guest.domains {
         let (mut file, mut initrd, mut options, mut cmdline) = (kernel.clone(), first_initrd.clone(), String::new(), String::new());
         // A container beside a container is told where its first process is, too.
@@ -260,6 +263,27 @@ fn modules(guest: &GuestArgs, script: &Script) -> Result<Vec<Module>> {
     for text in &guest.modules {
         let (file, line) = text.split_once(' ').unwrap_or((text, ""));
         modules.push(Module { file: named(Path::new(file))?, line: line.into() });
+    }
+    Ok(modules)
+}
+
+/// The boot modules for containers side by side: kernel and files are there once.
+fn side_by_side(guest: &GuestArgs, kernel: &Path, options: &str, cmdline: &str) -> Result<Vec<Module>> {
+    if !(guest.domains.is_empty() && guest.modules.is_empty()) {
+        bail!("--domain and --module go with one container, not with several");
+    }
+    let mut modules = vec![Module { file: kernel.to_path_buf(), line: "xk:file name=kernel".into() }];
+    let mut files: Vec<&Path> = Vec::new();
+    for container in &guest.containers {
+        if !files.contains(&container.shared.as_path()) {
+            modules.push(Module { file: container.shared.clone(), line: format!("xk:file name=files-{}", files.len()) });
+            files.push(&container.shared);
+        }
+    }
+    for Placed { name, shared, own } in &guest.containers {
+        let number = files.iter().position(|f| f == shared).context("its files")?;
+        let line = format!("xk:domain name={name}{options} kernel=kernel initrd=files-{number} -- {cmdline}");
+        modules.push(Module { file: own.clone(), line });
     }
     Ok(modules)
 }
@@ -348,6 +372,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
             (true, _) => Input::StdinToItsEnd,
         },
         more: Vec::new(),
+        given_up: None,
     };
     let ended = qemu::run(&machine);
     drop(place);
@@ -367,8 +392,9 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         std::fs::write(to, format!("{:#}\n", counters?)).with_context(|| format!("cannot write {}", to.display()))?;
     }
     if let Domains::Containers(names) = &machine.domains {
-        let logs: Vec<_> = names.iter().map(|n| Ok(qemu::log_file(n)?.display().to_string())).collect::<Result<_>>()?;
-        eprintln!("xtask: logs: {}", logs.join(" "));
+        let logs: Vec<_> = names.iter().take(LOGS).map(|n| Ok(qemu::log_file(n)?.display().to_string())).collect::<Result<_>>()?;
+        let more = names.len().checked_sub(LOGS + 1).map(|n| format!(" and {} more", n + 1)).unwrap_or_default();
+        eprintln!("xtask: logs: {}{more}", logs.join(" "));
         ended.unwell.iter().for_each(|how| eprintln!("xtask: {how}"));
     }
     if ended.code == Some(qemu::NO_DOMAIN) {
@@ -423,6 +449,7 @@ pub fn gdb(guest: &GuestArgs) -> Result<()> {
         domains: Domains::One,
         input: Input::Nothing,
         more: Vec::new(),
+        given_up: None,
     };
     // By address: gdb does not know Rust's names for functions by their paths.
     let stop = |name: &str| Ok::<_, anyhow::Error>(format!("hbreak *{:#x}", symbols::address(&boot.kernel, name)?));

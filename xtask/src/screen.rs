@@ -20,6 +20,10 @@ const BEGIN: &str = "XK-BEGIN";
 const EXIT: &str = "XK-EXIT ";
 /// What the X-Kernel's own lines begin with.
 const OURS: &str = "X-Kernel: ";
+/// What the X-Kernel says of a domain that the operator has ended, behind its name; and the exit status that this stands for:
+/// that of SIGKILL.
+const KILLED: &str = "): killed by the operator";
+const STATUS_OF_KILL: u8 = 128 + 9;
 /// The first domain's name, where nothing says another.
 const FIRST: &str = "d1";
 
@@ -73,6 +77,12 @@ pub fn prefix(name: &str) -> String {
     format!("[{name}] ")
 }
 
+/// The name of the domain that is killed, if the X-Kernel's `line` says so.
+fn killed(line: &str) -> Option<&str> {
+    let (_, name) = line.strip_prefix(OURS)?.strip_prefix("domain ")?.split_once(" (")?;
+    name.trim_end().strip_suffix(KILLED)
+}
+
 impl Screen {
     /// A screen; with several domains lines carry names.
     pub fn new(show: Show, domains: &Domains) -> Self {
@@ -108,6 +118,14 @@ impl Screen {
             Show::Command => To::Err,
         };
         let whole = (whole, Cow::Borrowed(line));
+        if let Some(name) = killed(line) {
+            let gone = self.followed.iter_mut().find(|f| f.status.is_none() && (f.prefix.is_empty() || f.prefix == prefix(name)));
+            if let Some(followed) = gone {
+                (followed.status, followed.command) = (Some(STATUS_OF_KILL), None);
+                self.failed = self.failed.or(Some(STATUS_OF_KILL));
+            }
+            return whole;
+        }
         let of = |f: &&mut Followed| if f.prefix.is_empty() { !line.starts_with(OURS) } else { line.starts_with(&f.prefix) };
         let Some(followed) = self.followed.iter_mut().find(of) else { return whole };
         let text = line.get(followed.prefix.len()..).unwrap_or_default();
@@ -191,6 +209,16 @@ mod tests {
             screen.line(line);
         }
         assert_eq!(screen.unwell(), ["[a-2] exit status 7", "[b-1] ended before its command did"]);
+    }
+
+    #[test]
+    fn who_is_killed_has_a_status() {
+        let gone = "X-Kernel: domain 2 (a-2): killed by the operator\n";
+        let two = Domains::Containers(vec!["a-1".into(), "a-2".into()]);
+        assert_eq!(shown_of(&two, &["[a-1] XK-BEGIN m\n", "[a-2] XK-BEGIN n\n", gone, "[a-1] XK-EXIT m 0\n"]).1, Some(137));
+        assert_eq!(shown_of(&two, &["[a-1] XK-BEGIN m\n", &format!("[a-1] {gone}"), "[a-1] XK-EXIT m 0\n"]).1, None);
+        assert_eq!(shown(false, &["XK-BEGIN\n", "X-Kernel: domain 1 (d1): killed by the operator\n"]).1, Some(137));
+        assert_eq!(shown(true, &["[d1] XK-BEGIN\n", gone, "[d1] XK-EXIT 3\n"]).1, Some(3));
     }
 
     #[test]

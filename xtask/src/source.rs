@@ -23,7 +23,7 @@ const VERSION: u32 = 1;
 const SHELL: &str = "/bin/sh";
 
 /// Where a container's files come from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Source {
     /// A folder, or packages.
     Rootfs(PathBuf),

@@ -10,6 +10,8 @@ pub const MAX_NAME: usize = 31;
 /// How a module says that it begins a domain, and that it belongs to the domain before it.
 const DOMAIN: &str = "xk:domain";
 const INITRD: &str = "xk:initrd";
+/// And that it is a file which domains name.
+const FILE: &str = "xk:file";
 const OURS: &str = "xk:";
 /// Words that GRUB's script for hypervisors puts on every line. They are for others, and nobody has asked for them.
 const FROM_GRUB: &[&str] = &["placeholder", "no-real-mode", "edd=off"];
@@ -29,6 +31,8 @@ pub enum LineError<'a> {
     NoKind,
     /// An initrd without a usable domain just before it.
     NoDomain,
+    /// No file of this name comes before.
+    NoFile(&'a str),
     /// The boot loader's tag itself is unusable.
     Unusable,
 }
@@ -39,9 +43,10 @@ impl fmt::Display for LineError<'_> {
             Self::UnknownOption(word) => write!(f, "unknown option \"{}\"", Shown(word)),
             Self::BadValue(word) => write!(f, "bad value in \"{}\"", Shown(word)),
             Self::Repeated(word) => write!(f, "\"{}\" repeats an option", Shown(word)),
-            Self::UnknownKind(word) => write!(f, "\"{}\" is no kind of module (xk:domain, xk:initrd)", Shown(word)),
-            Self::NoKind => f.write_str("a third or later module must begin with xk:domain or xk:initrd"),
+            Self::UnknownKind(word) => write!(f, "\"{}\" is no kind of module (xk:domain, xk:initrd, xk:file)", Shown(word)),
+            Self::NoKind => f.write_str("a third or later module must begin with xk:domain, xk:initrd or xk:file"),
             Self::NoDomain => f.write_str("no usable domain comes before this initrd"),
+            Self::NoFile(name) => write!(f, "no file \"{}\" comes before", Shown(name)),
             Self::Unusable => f.write_str("the module is unusable"),
         }
     }
@@ -217,6 +222,10 @@ pub struct DomainLine<'a> {
     pub abom: Option<bool>,
     /// `initial=`: whether its kernel is told that it is an initial domain; one without a line of ours is told so
     pub initial: Option<bool>,
+    /// `kernel=`: the file that is its kernel; the module itself is its initrd then
+    pub kernel: Option<&'a str>,
+    /// `initrd=`: the file that its initrd begins with
+    pub initrd: Option<&'a str>,
     /// The guest's own command line
     pub cmdline: &'a str,
 }
@@ -228,6 +237,8 @@ pub enum ModuleLine<'a> {
     Domain(DomainLine<'a>),
     /// `xk:initrd`
     Initrd,
+    /// `xk:file name=NAME`
+    File(&'a str),
     /// Anything that does not begin with `xk:`
     Plain(&'a str),
 }
@@ -250,6 +261,9 @@ pub fn module(line: &str) -> Result<ModuleLine<'_>, LineError<'_>> {
     if let Some(rest) = after_word(line, DOMAIN) {
         return domain(rest).map(ModuleLine::Domain);
     }
+    if let Some(rest) = after_word(line, FILE) {
+        return file(rest).map(ModuleLine::File);
+    }
     match after_word(line, INITRD) {
         Some(rest) => match rest.split_ascii_whitespace().next() {
             None => Ok(ModuleLine::Initrd),
@@ -264,6 +278,25 @@ fn next_word(text: &str) -> Option<(&str, &str)> {
     let text = text.trim_ascii_start();
     let end = text.find(|c: char| c.is_ascii_whitespace()).unwrap_or(text.len());
     text.split_at_checked(end).filter(|(word, _)| !word.is_empty())
+}
+
+/// A name: letters, digits, `.`, `-`, `_`, at most [`MAX_NAME`].
+fn name(text: &str) -> Option<&str> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    Some(text).filter(|t| (1..=MAX_NAME).contains(&t.len()) && t.bytes().all(good))
+}
+
+/// What follows `xk:file`.
+fn file(rest: &str) -> Result<&str, LineError<'_>> {
+    let mut words = rest.split_ascii_whitespace();
+    match (words.next(), words.next()) {
+        (Some(word), None) => match word.strip_prefix("name=") {
+            Some(value) => name(value).ok_or(LineError::BadValue(word)),
+            None => Err(LineError::UnknownOption(word)),
+        },
+        (_, Some(word)) => Err(LineError::UnknownOption(word)),
+        (None, None) => Err(LineError::BadValue(FILE)),
+    }
 }
 
 fn domain(options: &str) -> Result<DomainLine<'_>, LineError<'_>> {
@@ -286,13 +319,9 @@ fn domain_option<'a>(found: &mut DomainLine<'a>, word: &'a str) -> Result<(), Li
     let bad = LineError::BadValue(word);
     let ranged = |most: u64| number(value).filter(|n| (1..=most).contains(n)).and_then(|n| u32::try_from(n).ok()).ok_or(bad);
     let first = match key {
-        "name" => {
-            let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-            if value.is_empty() || value.len() > MAX_NAME || !value.bytes().all(good) {
-                return Err(bad);
-            }
-            found.name.replace(value).is_none()
-        }
+        "name" => found.name.replace(name(value).ok_or(bad)?).is_none(),
+        "kernel" => found.kernel.replace(name(value).ok_or(bad)?).is_none(),
+        "initrd" => found.initrd.replace(name(value).ok_or(bad)?).is_none(),
         "mem" => found.mem.replace(size(value).filter(|&bytes| bytes != 0).ok_or(bad)?).is_none(),
         "weight" => found.weight.replace(ranged(65_535)?).is_none(),
         "vcpus" => found.vcpus.replace(ranged(8192)?).is_none(),
@@ -317,8 +346,8 @@ fn domain_option<'a>(found: &mut DomainLine<'a>, word: &'a str) -> Result<(), Li
 pub struct DomainPlan<'a> {
     /// Which module is its kernel.
     pub kernel: usize,
-    /// Which module is its initial RAM disk.
-    pub initrd: Option<usize>,
+    /// Which modules are its initial RAM disk: a file that others may have, too, and behind it one of its own.
+    pub initrd: [Option<usize>; 2],
     /// What its line says.
     pub line: DomainLine<'a>,
 }
@@ -332,41 +361,75 @@ pub struct Refused<'a> {
     pub why: LineError<'a>,
 }
 
+impl DomainPlan<'_> {
+    /// Whether module `index` is part of it.
+    pub fn uses(&self, index: usize) -> bool {
+        self.kernel == index || self.initrd.contains(&Some(index))
+    }
+
+    /// Whether a module may follow that says no more than that it is an initrd.
+    fn is_open(&self) -> bool {
+        let [_, own] = self.initrd;
+        own.is_none()
+    }
+}
+
+/// The first module before `end` that is the file `wanted`.
+fn find<'a>(lines: impl Iterator<Item = Option<&'a str>>, end: usize, wanted: &'a str) -> Result<usize, LineError<'a>> {
+    let is_it = |line: Option<&'a str>| line.is_some_and(|l| module(l) == Ok(ModuleLine::File(wanted)));
+    lines.take(end).position(is_it).ok_or(LineError::NoFile(wanted))
+}
+
+/// The domain of module `index`, whose line is `line`.
+fn begin<'a>(
+    lines: impl Iterator<Item = Option<&'a str>> + Clone,
+    index: usize,
+    line: DomainLine<'a>,
+) -> Result<DomainPlan<'a>, LineError<'a>> {
+    let shared = line.initrd.map(|wanted| find(lines.clone(), index, wanted)).transpose()?;
+    match line.kernel {
+        None => Ok(DomainPlan { kernel: index, initrd: [shared, None], line }),
+        Some(wanted) => Ok(DomainPlan { kernel: find(lines, index, wanted)?, initrd: [shared, Some(index)], line }),
+    }
+}
+
 /// Says which domains the modules make up. `lines` has each module's line, or None where the boot loader's tag is
 /// unusable. Results come in the order of the modules. The first module is the first domain's kernel, and the second
 /// its initrd unless it begins with `xk:`; every later one must say what it is. A refused module takes its own initrd
-/// with it, and nothing else.
-pub fn plan<'a>(lines: impl IntoIterator<Item = Option<&'a str>>, mut each: impl FnMut(Result<DomainPlan<'a>, Refused<'a>>)) {
+/// with it, and nothing else, but that no domain can name a file that is refused.
+pub fn plan<'a>(
+    lines: impl IntoIterator<Item = Option<&'a str>, IntoIter: Clone>,
+    mut each: impl FnMut(Result<DomainPlan<'a>, Refused<'a>>),
+) {
+    let lines = lines.into_iter();
     // The domain that the next module may be the initrd of.
     let mut open: Option<DomainPlan<'a>> = None;
-    for (index, line) in lines.into_iter().enumerate() {
+    for (index, line) in lines.clone().enumerate() {
         let said = line.ok_or(LineError::Unusable).and_then(module);
-        let why = match said {
-            Ok(ModuleLine::Domain(line)) => {
-                if let Some(before) = open.replace(DomainPlan { kernel: index, initrd: None, line }) {
-                    each(Ok(before));
-                }
-                continue;
-            }
+        let next = match said {
+            Ok(ModuleLine::Domain(line)) => begin(lines.clone(), index, line).map(Some),
+            Ok(ModuleLine::File(_)) => Ok(None),
             Ok(ModuleLine::Plain(cmdline)) if index == 0 => {
                 let line = DomainLine { initial: Some(true), cmdline, ..DomainLine::default() };
-                open = Some(DomainPlan { kernel: index, initrd: None, line });
-                continue;
+                Ok(Some(DomainPlan { kernel: index, initrd: [None; 2], line }))
             }
-            Ok(ModuleLine::Plain(_)) if index > 1 => LineError::NoKind,
-            Ok(ModuleLine::Plain(_) | ModuleLine::Initrd) => match open.take() {
-                Some(plan) => {
-                    each(Ok(DomainPlan { initrd: Some(index), ..plan }));
+            Ok(ModuleLine::Plain(_)) if index > 1 => Err(LineError::NoKind),
+            Ok(ModuleLine::Plain(_) | ModuleLine::Initrd) => match open.take_if(|plan| plan.is_open()) {
+                Some(DomainPlan { kernel, initrd: [shared, _], line }) => {
+                    each(Ok(DomainPlan { kernel, initrd: [shared, Some(index)], line }));
                     continue;
                 }
-                None => LineError::NoDomain,
+                None => Err(LineError::NoDomain),
             },
-            Err(why) => why,
+            Err(why) => Err(why),
         };
         if let Some(before) = open.take() {
             each(Ok(before));
         }
-        each(Err(Refused { module: index, why }));
+        match next {
+            Ok(plan) => open = plan,
+            Err(why) => each(Err(Refused { module: index, why })),
+        }
     }
     if let Some(plan) = open {
         each(Ok(plan));
@@ -427,7 +490,7 @@ mod tests {
         assert_eq!(o.console, Console::Com2);
         assert_eq!(bad, [LineError::UnknownOption("com1=115200,8n1"), LineError::UnknownOption("edd=on")]);
         let first = planned(&[Some("placeholder root=UUID=1 ro quiet"), Some("")]).first().copied().unwrap().unwrap();
-        assert_eq!((first.initrd, first.line.cmdline), (Some(1), "placeholder root=UUID=1 ro quiet"));
+        assert_eq!((first.initrd, first.line.cmdline), ([None, Some(1)], "placeholder root=UUID=1 ro quiet"));
     }
 
     #[test]
@@ -452,6 +515,8 @@ mod tests {
             xmode: Some(false),
             abom: Some(false),
             initial: Some(true),
+            kernel: None,
+            initrd: None,
             cmdline: "root=/dev/xvda  quiet -- x",
         };
         assert_eq!(module(line), Ok(ModuleLine::Domain(expected)));
@@ -470,7 +535,7 @@ mod tests {
         let all = planned(&[Some("  console=hvc0  root=/dev/ram0 "), Some("")]);
         assert_eq!(all.len(), 1);
         let plan = all.first().unwrap().unwrap();
-        assert_eq!((plan.kernel, plan.initrd, plan.line.cmdline), (0, Some(1), "  console=hvc0  root=/dev/ram0 "));
+        assert_eq!((plan.kernel, plan.initrd, plan.line.cmdline), (0, [None, Some(1)], "  console=hvc0  root=/dev/ram0 "));
     }
 
     #[test]
@@ -484,7 +549,47 @@ mod tests {
             Some("xk:initrd"),
         ]);
         let got: Vec<_> = all.iter().map(|p| p.map(|p| (p.kernel, p.initrd)).unwrap()).collect();
-        assert_eq!(got, [(0, None), (1, Some(2)), (3, None), (4, Some(5))]);
+        assert_eq!(got, [(0, [None; 2]), (1, [None, Some(2)]), (3, [None; 2]), (4, [None, Some(5)])]);
+    }
+
+    #[test]
+    fn files_are_shared() {
+        let all = planned(&[
+            Some("xk:file name=linux"),
+            Some("xk:file name=web"),
+            Some("xk:domain name=a kernel=linux initrd=web -- x"),
+            Some("xk:domain name=b kernel=linux initrd=web -- x"),
+            Some("xk:domain name=c kernel=linux"),
+            Some("xk:domain name=d initrd=web"),
+            Some("xk:initrd"),
+            Some("xk:domain name=e initrd=web"),
+        ]);
+        let got: Vec<_> = all.iter().map(|p| p.map(|p| (p.kernel, p.initrd)).unwrap()).collect();
+        assert_eq!(
+            got,
+            [(0, [Some(1), Some(2)]), (0, [Some(1), Some(3)]), (0, [None, Some(4)]), (5, [Some(1), Some(6)]), (7, [Some(1), None])]
+        );
+        let first = all.first().unwrap().unwrap();
+        assert!([0, 1, 2].iter().all(|&i| first.uses(i)) && !first.uses(3));
+    }
+
+    #[test]
+    fn files_come_first_and_have_names() {
+        let why = |lines: &[Option<&'static str>]| planned(lines).iter().filter_map(|r| r.err()).map(|r| r.why).collect::<Vec<_>>();
+        assert_eq!(why(&[Some("xk:domain kernel=a"), Some("xk:file name=a")]), [LineError::NoFile("a")]);
+        assert_eq!(
+            why(&[Some("xk:file name=a"), None, Some("xk:domain kernel=a initrd=b")]),
+            [LineError::Unusable, LineError::NoFile("b")]
+        );
+        // One that is unusable is no file; a domain that has its initrd gets no other.
+        assert_eq!(why(&[None, Some("xk:domain kernel=a")]), [LineError::Unusable, LineError::NoFile("a")]);
+        assert_eq!(why(&[Some("xk:file name=a"), Some("xk:domain kernel=a"), Some("xk:initrd")]), [LineError::NoDomain]);
+        assert_eq!(why(&[Some("xk:file name=a"), Some("plain")]), [LineError::NoDomain]);
+        for (line, word) in [("xk:file", "xk:file"), ("xk:file name=", "name="), ("xk:file name=a/b", "name=a/b")] {
+            assert_eq!(module(line), Err(LineError::BadValue(word)));
+        }
+        assert_eq!(module("xk:file name=a b"), Err(LineError::UnknownOption("b")));
+        assert_eq!(module("xk:file web"), Err(LineError::UnknownOption("web")));
     }
 
     #[test]
@@ -518,16 +623,21 @@ mod tests {
     proptest! {
         #[test]
         fn any_lines_are_accounted_for(lines in proptest::collection::vec(proptest::option::of(
-            "(xk:(domain|initrd|x)?)?( name=[a-z/]{0,3}| mem=[0-9]{0,4}[KMGTx]?| vcpus=[0-9]{0,5}| --| \\PC{0,6}){0,4}"), 0..12)) {
+            "(xk:(domain|initrd|file|x)?)?( name=[ab/]{0,2}| kernel=[ab]| initrd=[ab]| mem=[0-9]{0,4}[KMGTx]?| vcpus=[0-9]{0,5}| --| \\PC{0,6}){0,4}"), 0..12)) {
             let borrowed: Vec<Option<&str>> = lines.iter().map(|l| l.as_deref()).collect();
             let all = planned(&borrowed);
+            let is_file = |i: usize| matches!(borrowed[i].map(module), Some(Ok(ModuleLine::File(_))));
             let mut seen: Vec<usize> = all.iter().flat_map(|r| match r {
-                Ok(p) => [Some(p.kernel), p.initrd],
+                Ok(p) => [Some(p.kernel).filter(|_| p.line.kernel.is_none()), p.initrd[1]],
                 Err(e) => [Some(e.module), None],
             }).flatten().collect();
-            let in_order = seen.is_sorted();
-            seen.dedup();
-            prop_assert!(in_order);
+            prop_assert!(seen.is_sorted());
+            for p in all.iter().filter_map(|r| r.ok()) {
+                prop_assert!(p.line.kernel.is_none() || is_file(p.kernel));
+                prop_assert!(p.initrd[0].is_none_or(is_file));
+            }
+            seen.extend((0..lines.len()).filter(|i| is_file(*i)));
+            seen.sort();
             prop_assert_eq!(seen, (0..lines.len()).collect::<Vec<_>>());
         }
 

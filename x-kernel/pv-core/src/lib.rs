@@ -18,6 +18,7 @@ pub mod evtchn;
 pub mod frame;
 pub mod grant;
 pub mod mb2;
+pub mod operator;
 pub mod pt;
 pub mod s5;
 pub mod sched;

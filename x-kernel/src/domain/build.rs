@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use arrayvec::{ArrayString, ArrayVec};
-use dom_image::{Image, ImageError, Kernel, Layout};
+use dom_image::{Kernel, Layout};
 use pv_core::bootline::{self, DomainLine, DomainPlan, LineError, Refused};
 use pv_core::evtchn::{Consumer, EvtchnTable};
 use pv_core::frame::{self, DomId, Level, Mfn};
@@ -23,16 +23,16 @@ use xen_abi::version::{
     XENFEAT_writable_page_tables,
 };
 
+use super::files::{Files, kernel_error};
 use super::layout::{write_p2m, write_tables};
 use super::vcpu::{MAX_VCPUS, Vcpu};
 use super::{Domain, NewDomain, start_info};
 use crate::arch::x86_64::boot::BootInfo;
 use crate::arch::x86_64::entry::{GUEST_CS, GUEST_SS};
 use crate::arch::x86_64::power::{self, Verdict};
+use crate::arch::x86_64::tsc;
 use crate::mm::hyp_pt::PerDomain;
 use crate::mm::machine::machine;
-use crate::mm::modules::BootModule;
-use crate::mm::scratch::{self, Scratch};
 use crate::mm::window::FrameWindow;
 use crate::mm::{frame_alloc, m2p};
 use crate::pv::{mmu, vcpu_info};
@@ -59,7 +59,7 @@ const FEATURES: u32 = 1 << XENFEAT_writable_page_tables
 pub type BuildError = ArrayString<160>;
 
 /// A [`BuildError`] from text.
-fn error(text: core::fmt::Arguments<'_>) -> BuildError {
+pub fn error(text: core::fmt::Arguments<'_>) -> BuildError {
     let mut line = BuildError::new();
     // A reason that is too long is cut, not lost.
     let _ = core::fmt::Write::write_fmt(&mut line, text);
@@ -69,23 +69,26 @@ fn error(text: core::fmt::Arguments<'_>) -> BuildError {
 /// Builds every domain that the boot modules describe.
 pub fn boot_domains(info: &BootInfo) {
     sched::init(1);
-    let mut plans = ArrayVec::<DomainPlan<'_>, 64>::new();
+    let begun = tsc::now_ns();
+    let (mut plans, mut built) = (Vec::new(), Vec::new());
+    // No heap for a list of them: no domain could be built either.
+    if plans.try_reserve_exact(info.modules.len()).is_err() || built.try_reserve_exact(info.modules.len()).is_err() {
+        log::error!("no memory for a list of {} modules", info.modules.len());
+    }
     bootline::plan(info.modules.iter().map(|m| m.line.ok()), |plan| match plan {
-        Ok(plan) => drop(plans.try_push(plan)),
-        // Why was said when the modules were looked at.
-        Err(Refused { why: LineError::Unusable, .. }) => {}
+        Ok(plan) if plans.len() < plans.capacity() => plans.push((plans.len(), plan)),
+        Ok(_) | Err(Refused { why: LineError::Unusable, .. }) => {
+            // Why was said before.
+        }
         Err(refused) => log::error!("module {}: {}", refused.module, refused.why),
     });
     // Those that name their size first: the one that takes the rest comes last.
-    let order = plans
-        .iter()
-        .enumerate()
-        .filter(|(_, p)| p.line.mem.is_some())
-        .chain(plans.iter().enumerate().filter(|(_, p)| p.line.mem.is_none()));
-    let mut built = ArrayVec::<Arc<Domain>, 64>::new();
-    for (index, plan) in order {
-        let Some(id) = u16::try_from(index).ok().and_then(|i| i.checked_add(1)) else { return };
-        match build(info, plan, DomId::new(id), index == 0) {
+    plans.sort_by_key(|(_, plan)| plan.line.mem.is_none());
+    let mut files = Files::new(info);
+    let mut rest = plans.as_slice();
+    while let Some(((index, plan), after)) = rest.split_first() {
+        let Some(id) = u16::try_from(*index).ok().and_then(|i| i.checked_add(1)) else { return };
+        match build(&mut files, plan, DomId::new(id), *index == 0) {
             Ok(domain) => {
                 log::info!(
                     "domain {id} ({}): {} MiB, {} vcpus, weight {}",
@@ -94,25 +97,22 @@ pub fn boot_domains(info: &BootInfo) {
                     domain.vcpus().len(),
                     domain.weight
                 );
-                drop(built.try_push(domain));
+                built.push(domain);
             }
             Err(why) => log::error!("domain {id} is not built: {why}"),
         }
+        files.keep(|index| after.iter().any(|(_, plan)| plan.uses(index)));
+        rest = after;
     }
     if built.is_empty() {
         log::error!("no domain to run");
         power::stop(Verdict::NoDomain);
     }
+    log::info!("{} domains built in {} ms", built.len(), tsc::now_ns().saturating_sub(begun) / 1_000_000);
     // All start together, whatever the order they were built in.
     for vcpu in built.iter().filter_map(|domain| domain.vcpu(0)) {
         sched::wake(vcpu);
     }
-}
-
-/// Takes boot module `index`.
-fn module(info: &BootInfo, index: usize) -> Result<BootModule, BuildError> {
-    let m = info.modules.get(index).ok_or_else(|| error(format_args!("module {index} is missing")))?;
-    BootModule::take(m.start, m.end.saturating_sub(m.start)).ok_or_else(|| error(format_args!("module {index} cannot be read")))
 }
 
 /// Consecutive frames of a domain: the first pseudo-physical one, its machine frame, how many.
@@ -191,24 +191,6 @@ fn populate(domain: &Domain, pages: u64) -> Option<Memory> {
     Some(memory)
 }
 
-/// A kernel's complaint as an error line.
-fn kernel_error(why: ImageError) -> BuildError {
-    error(format_args!("kernel: {why}"))
-}
-
-/// Unpacks the kernel if it is packed.
-fn unpack(file: &[u8]) -> Result<Option<Scratch>, BuildError> {
-    match dom_image::open(file, scratch::MAX_BYTES as u64).map_err(kernel_error)? {
-        Image::Elf(_) => Ok(None),
-        Image::Packed(packed) => {
-            let mut out =
-                Scratch::new(packed.size()).ok_or_else(|| error(format_args!("kernel: no memory to unpack {} bytes", packed.size())))?;
-            packed.unpack(out.bytes_mut()).map_err(kernel_error)?;
-            Ok(Some(out))
-        }
-    }
-}
-
 /// How many frames the domain of `line` gets.
 fn size(line: &DomainLine<'_>, first: bool) -> Result<u64, BuildError> {
     let free = frame_alloc::free_frames().saturating_sub(RESERVE_FRAMES);
@@ -224,7 +206,7 @@ fn size(line: &DomainLine<'_>, first: bool) -> Result<u64, BuildError> {
 }
 
 /// Builds one domain. What can be refused by looking is refused before the domain exists.
-fn build(info: &BootInfo, plan: &DomainPlan<'_>, id: DomId, first: bool) -> Result<Arc<Domain>, BuildError> {
+fn build(files: &mut Files<'_>, plan: &DomainPlan<'_>, id: DomId, first: bool) -> Result<Arc<Domain>, BuildError> {
     if plan.line.cmdline.len() >= MAX_GUEST_CMDLINE {
         let (len, most) = (plan.line.cmdline.len(), MAX_GUEST_CMDLINE - 1);
         return Err(error(format_args!("its kernel command line has {len} bytes, a guest can be given {most}")));
@@ -232,30 +214,27 @@ fn build(info: &BootInfo, plan: &DomainPlan<'_>, id: DomId, first: bool) -> Resu
     if let Some(wanted) = plan.line.vcpus.filter(|&n| n > MAX_VCPUS) {
         return Err(error(format_args!("it wants {wanted} vcpus, a domain has at most {MAX_VCPUS}")));
     }
-    let kernel_module = module(info, plan.kernel)?;
-    let initrd = plan.initrd.map(|i| module(info, i)).transpose()?;
-    let unpacked = unpack(kernel_module.bytes())?;
-    let elf = match (&unpacked, dom_image::open(kernel_module.bytes(), scratch::MAX_BYTES as u64)) {
-        (Some(scratch), _) => scratch.bytes(),
-        (None, Ok(Image::Elf(elf))) => elf,
-        _ => return Err(error(format_args!("kernel: not an ELF image"))),
-    };
+    files.open(plan)?;
     let initial = plan.line.initial.unwrap_or(false);
     let features = if initial { FEATURES | 1 << XENFEAT_dom0 } else { FEATURES };
-    let kernel = Kernel::parse(elf, features).map_err(kernel_error)?;
-    let initrd_bytes = initrd.as_ref().map_or(&[][..], BootModule::bytes);
+    let kernel = Kernel::parse(files.bytes(plan.kernel), features).map_err(kernel_error)?;
+    let [shared, own] = plan.initrd.map(|index| index.map_or(&[][..], |i| files.bytes(i)));
+    // One archive behind another begins at a multiple of four.
+    let own_at = (shared.len() as u64).next_multiple_of(4);
+    let initrd_len = if own.is_empty() { shared.len() as u64 } else { own_at.saturating_add(own.len() as u64) };
     let pages = size(&plan.line, first)?;
-    let layout = Layout::plan(&kernel, initrd_bytes.len() as u64, pages).map_err(|e| error(format_args!("{e}")))?;
+    let layout = Layout::plan(&kernel, initrd_len, pages).map_err(|e| error(format_args!("{e}")))?;
     let domain = create(&plan.line, id, initial, pages)?;
     let fill = || -> Option<Mfn> {
         let memory = populate(&domain, pages)?;
         for s in &kernel.segments {
             memory.write(s.at, s.bytes)?;
         }
-        memory.write(layout.initrd_pfn << 12, initrd_bytes)?;
+        memory.write(layout.initrd_pfn << 12, shared)?;
+        memory.write((layout.initrd_pfn << 12).checked_add(own_at)?, own)?;
         write_p2m(&layout, &memory, pages)?;
         write_tables(&layout, &memory)?;
-        start_info::write(&domain, &layout, &memory, initrd_bytes.len() as u64, plan.line.cmdline)?;
+        start_info::write(&domain, &layout, &memory, initrd_len, plan.line.cmdline)?;
         if let Some(at) = kernel.hypercall_page {
             memory.write(at, &start_info::hypercall_page())?;
         }

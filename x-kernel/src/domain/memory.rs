@@ -1,7 +1,8 @@
 //! A domain's frames: giving it some, taking them back.
 
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use pv_core::bootline::Flush;
 use pv_core::frame::{self, Mfn};
@@ -11,6 +12,29 @@ use super::Domain;
 use crate::cmdline;
 use crate::mm::machine::{flush_domain, machine};
 use crate::mm::{frame_alloc, m2p};
+
+/// Where in the machine's memory all frames lie that a domain has ever had.
+pub struct Span {
+    first: AtomicU64,
+    end: AtomicU64,
+}
+
+impl Span {
+    /// Nowhere.
+    pub const fn new() -> Self {
+        Self { first: AtomicU64::new(u64::MAX), end: AtomicU64::new(0) }
+    }
+
+    fn add(&self, mfn: Mfn, frames: u64) {
+        self.first.fetch_min(mfn.raw(), Ordering::Relaxed);
+        self.end.fetch_max(mfn.raw().saturating_add(frames), Ordering::Relaxed);
+    }
+
+    /// From the first to behind the last.
+    pub fn range(&self) -> Range<u64> {
+        self.first.load(Ordering::Relaxed)..self.end.load(Ordering::Relaxed)
+    }
+}
 
 /// Accounts for `n` more pages, or refuses.
 fn charge(domain: &Domain, n: u64) -> Result<(), Errno> {
@@ -24,6 +48,7 @@ fn charge(domain: &Domain, n: u64) -> Result<(), Errno> {
 
 /// Makes `2^order` frames from `mfn`, which nobody owns, the domain's. They have been accounted for.
 fn enlist(domain: &Domain, mfn: Mfn, order: u32) {
+    domain.span.add(mfn, 1 << order);
     for k in 0..1u64 << order {
         if let Some(m) = mfn.checked_add(k) {
             frame::assign(machine(), m, domain.id);

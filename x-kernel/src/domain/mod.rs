@@ -25,6 +25,7 @@ pub mod audit;
 pub mod build;
 pub mod census;
 pub mod console;
+pub mod files;
 pub mod layout;
 pub mod memory;
 pub mod reap;
@@ -48,6 +49,8 @@ pub enum StopReason {
     Suspend,
     /// The guest crashed or was crashed.
     Crash,
+    /// The operator ended it.
+    Killed,
 }
 
 /// A domain.
@@ -70,6 +73,8 @@ pub struct Domain {
     pub max_pages: AtomicU64,
     /// The frames that it owns.
     pub pages: AtomicU64,
+    /// Where they lie, and all that it had before.
+    pub span: memory::Span,
     /// Its page tables; also serialises changes of its descriptor tables.
     pub mm: SpinLock<Mm, level::Domain>,
     /// How far taking its frames back has come.
@@ -160,6 +165,7 @@ impl Domain {
             abom_counters: AbomCounters::new(),
             max_pages: AtomicU64::new(new.max_pages),
             pages: AtomicU64::new(0),
+            span: memory::Span::new(),
             mm: SpinLock::new(Mm::new(new.id)),
             relinquish: SpinLock::new(Relinquish::new()),
             reap_after_ns: AtomicU64::new(0),
@@ -224,6 +230,7 @@ impl Domain {
             StopReason::Reboot => 2,
             StopReason::Suspend => 3,
             StopReason::Crash => 4,
+            StopReason::Killed => 5,
         };
         let first = self.stop.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire).is_ok();
         self.dying.store(true, Ordering::Release);
@@ -245,6 +252,7 @@ impl Domain {
             2 => Some(StopReason::Reboot),
             3 => Some(StopReason::Suspend),
             4 => Some(StopReason::Crash),
+            5 => Some(StopReason::Killed),
             _ => None,
         }
     }
@@ -258,6 +266,18 @@ pub fn insert(domain: Arc<Domain>) -> bool {
 /// The domain numbered `id`.
 pub fn find(id: DomId) -> Option<Arc<Domain>> {
     DOMAINS.lock().iter().find(|d| d.id == id).cloned()
+}
+
+/// The domain that an operator calls `name`: the only one of that name, or, if none has it, the one of that number.
+pub fn called(name: &str) -> Option<Arc<Domain>> {
+    let list = DOMAINS.lock();
+    let alive = || list.iter().filter(|d| !d.is_dying());
+    let mut named = alive().filter(|d| d.name.as_str() == name);
+    match (named.next(), named.next()) {
+        (Some(only), None) => Some(only.clone()),
+        (Some(_), Some(_)) => None,
+        (None, _) => alive().find(|d| name.parse() == Ok(d.id.raw())).cloned(),
+    }
 }
 
 /// The domain that `alleged` names to a caller: itself, for `DOMID_SELF`.

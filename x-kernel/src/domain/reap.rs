@@ -20,7 +20,7 @@ use crate::{sched, stats};
 /// Ports or mappings handled in one step.
 const BUDGET: u32 = 64;
 
-/// How long a domain waits whose frames others still use. Each look at them is a walk over all of memory, and how long
+/// How long a domain waits whose frames others still use. Each look at them is a walk over all that it had, and how long
 /// they keep them is a guest's choice: it must cost the others next to nothing.
 const WAIT_NS: u64 = 100_000_000;
 
@@ -75,7 +75,7 @@ fn advance(domain: &Arc<Domain>) {
         return;
     }
     // Others may still have this domain's frames mapped: those frames stay until they let go.
-    let relinquished = frame::relinquish(machine(), &mut domain.mm.lock(), &mut domain.relinquish.lock());
+    let relinquished = frame::relinquish(machine(), &mut domain.mm.lock(), &mut domain.relinquish.lock(), &domain.span.range());
     free_batch(domain);
     match relinquished {
         Ok(()) => finish(domain),

@@ -125,9 +125,8 @@ pub fn info(mfn: Mfn) -> Option<&'static FrameInfo> {
 pub fn for_each(mut visit: impl FnMut(Mfn, &FrameInfo)) {
     for range in ram() {
         for mfn in (range.start..range.end).filter_map(Mfn::new) {
-            if let Some(info) = info(mfn) {
-                visit(mfn, info);
-            }
+            // SAFETY: as in `info`: it is RAM.
+            visit(mfn, unsafe { &*info_place(mfn.raw()) });
         }
     }
 }

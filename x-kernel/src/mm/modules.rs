@@ -15,7 +15,7 @@ use super::ranges::{FrameRange, RangeSet};
 use crate::sync::{InitOnce, SpinLock, level};
 
 /// The most modules that are kept.
-pub const MAX_MODULES: usize = 64;
+pub const MAX_MODULES: usize = 256;
 
 #[derive(Clone, Copy, Debug)]
 struct Held {

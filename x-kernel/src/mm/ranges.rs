@@ -58,7 +58,7 @@ impl FrameRange {
 }
 
 /// Room for ranges in a set.
-const ROOM: usize = 192;
+const ROOM: usize = 320;
 
 /// A set of frames.
 #[derive(Clone, Debug, Default)]

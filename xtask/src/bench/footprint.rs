@@ -31,8 +31,8 @@ struct Files {
     rootfs: PathBuf,
 }
 
-/// The usual one, and one with next to nothing in it.
-fn files() -> Result<[Files; 2]> {
+/// A folder with one static busybox in it, by some of its names.
+pub fn small() -> Result<PathBuf> {
     setup::ensure(&["busybox-static"])?;
     let small = sh::target("bench/small")?;
     sh::empty(&small)?;
@@ -40,9 +40,15 @@ fn files() -> Result<[Files; 2]> {
         std::fs::create_dir(small.join(folder))?;
     }
     std::fs::copy("/bin/busybox", small.join("bin/busybox"))?;
-    for name in ["sh", "ls", "seq", "sort", "tail", "grep"] {
+    for name in ["sh", "ls", "seq", "sleep", "sort", "tail", "grep"] {
         symlink("busybox", small.join("bin").join(name))?;
     }
+    Ok(small)
+}
+
+/// The usual one, and one with next to nothing in it.
+fn files() -> Result<[Files; 2]> {
+    let small = small()?;
     Ok([Files { name: "debian:default", rootfs: "debian:default".into() }, Files { name: "one static busybox", rootfs: small }])
 }
 

@@ -19,11 +19,11 @@ const DOMAINS: [u32; 4] = [1, 2, 4, 8];
 /// Memory of each, in MiB: enough for the micro-guest that sleeps.
 const IDLE_MIB: u64 = 8;
 /// Bytes of a frame, in KiB.
-const FRAME_KIB: u64 = 4;
+pub const FRAME_KIB: u64 = 4;
 
 /// The X-Kernel's own account, in frames unless it says otherwise.
 #[derive(Clone, Copy, Debug, Deserialize)]
-struct Account {
+pub struct Account {
     ram: u64,
     image: u64,
     kept: u64,
@@ -33,19 +33,19 @@ struct Account {
     /// What the allocator has, free or not.
     frames: u64,
     free: u64,
-    domain_frames: u64,
-    domains: u32,
-    heap_bytes: u64,
+    pub domain_frames: u64,
+    pub domains: u32,
+    pub heap_bytes: u64,
 }
 
 impl Account {
     /// What is there from the start, whatever runs.
-    fn fixed(&self) -> u64 {
+    pub fn fixed(&self) -> u64 {
         self.image + self.kept + self.page_tables + self.frame_table + self.allocator
     }
 
     /// What the X-Kernel has allocated since.
-    fn allocated(&self) -> u64 {
+    pub fn allocated(&self) -> u64 {
         self.frames - self.free - self.domain_frames
     }
 }

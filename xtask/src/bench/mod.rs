@@ -2,10 +2,12 @@
 //!
 //! `boot` is time, `crossings` what the same work costs in entries to ring 0 and in instructions, `memory` what the
 //! hypervisor keeps for itself. `operations` and `workloads` are about X-LibOS: what single operations of the kernel cost,
-//! and whether programs work, on the X-Kernel, on Xen and on the machine itself. `footprint` is what a container takes.
+//! and whether programs work, on the X-Kernel, on Xen and on the machine itself. `footprint` is what a container takes,
+//! `containers` what many take.
 
 mod abom;
 mod boot;
+mod containers;
 mod counts;
 mod crossings;
 mod footprint;
@@ -123,6 +125,7 @@ pub fn machine(boot: BootFrom, name: &str) -> Result<Machine> {
         domains: Domains::One,
         input: Input::Nothing,
         more: Vec::new(),
+        given_up: None,
     })
 }
 
@@ -154,17 +157,20 @@ pub fn save(name: &str, value: &serde_json::Value) -> Result<()> {
 }
 
 /// `bench`.
-pub fn run(name: &str, runs: u32, kernel: Option<&str>) -> Result<()> {
+pub fn run(name: &str, runs: u32, kernel: Option<&str>, count: Option<u32>) -> Result<()> {
     match name {
         "abom" => abom::run(kernel),
         "boot" => boot::run(runs.max(1)),
+        "containers" => containers::run(count),
         "crossings" => crossings::run(),
         "footprint" => footprint::run(),
         "memory" => memory::run(),
         "null-call" => null_call::run(),
         "operations" => operations::run(),
         "workloads" => workloads::run(kernel),
-        _ => bail!("nothing called '{name}' can be measured: abom, boot, crossings, footprint, memory, null-call, operations, workloads"),
+        _ => bail!(
+            "nothing called '{name}' can be measured: abom, boot, containers, crossings, footprint, memory, null-call, operations, workloads"
+        ),
     }
 }
 

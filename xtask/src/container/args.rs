@@ -35,7 +35,7 @@ pub struct ContainerArgs {
     #[serde(deserialize_with = "one_or_more")]
     pub docker_archive: Vec<String>,
     /// So many containers of each
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=240))]
     pub containers: Option<u32>,
     /// The program, in the place of the image's entrypoint; the image's command is then not used
     #[arg(long, value_name = "PROGRAM")]

@@ -1,28 +1,22 @@
-//! Asking a machine: a byte goes to its statistics port, a line comes back, in a file.
+//! Asking a machine for its counters: a question goes to its statistics port, a line comes back.
 //!
 //! One may ask at a time; the others are told so, by the lock of the machine's note. What was being answered when the one
 //! before left may still come, and a request may be lost while the machine writes or boots: so lines that are no answers
 //! are passed over, and the request is made again.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use super::place::Running;
+use super::port::{Line, Port};
 use super::sample::{self, Document};
 
 /// How long until the request is made again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How many times as long as without a sign of life it may take in all.
 const LONG: u32 = 60;
-/// Between two looks for more of an answer.
-const LOOK: Duration = Duration::from_millis(20);
-/// How much is read at a time.
-const CHUNK: u64 = 1 << 16;
-/// More than any answer has.
-const LONGEST: usize = 64 << 20;
 
 /// What came back.
 #[derive(Debug)]
@@ -36,13 +30,7 @@ pub enum Answer {
 /// One who asks a machine.
 #[derive(Debug)]
 pub struct Asker {
-    running: Running,
-    requests: File,
-    answers: File,
-    /// What has come of the next line.
-    rest: Vec<u8>,
-    /// When anything came last.
-    heard: Instant,
+    port: Port,
     /// Holds the note's lock.
     _turn: File,
 }
@@ -58,12 +46,7 @@ impl Asker {
         if turn.try_lock().is_err() {
             bail!("run {number} is watched by another `cargo xtask top` already");
         }
-        let not_there = || format!("run {number} cannot be asked: its machine is not there");
-        // To read, too: so it waits for nobody at the other end.
-        let requests = OpenOptions::new().read(true).write(true).open(running.requests()).with_context(not_there)?;
-        let mut answers = File::open(running.answers()).with_context(not_there)?;
-        answers.seek(SeekFrom::End(0))?;
-        Ok(Self { running: running.clone(), requests, answers, rest: Vec::new(), heard: Instant::now(), _turn: turn })
+        Ok(Self { port: Port::open(running)?, _turn: turn })
     }
 
     /// Asks, and waits for the answer, up to `patience` while nothing comes. With many domains it is a long one.
@@ -72,13 +55,12 @@ impl Asker {
     /// If there is none, or none that is understood.
     pub fn ask(&mut self, patience: Duration) -> Result<Answer> {
         let start = Instant::now();
-        self.forget()?;
-        self.heard = start;
-        while self.heard.elapsed() < patience && start.elapsed() < patience * LONG {
-            self.requests.write_all(b"?")?;
+        self.port.forget()?;
+        while self.port.heard().max(start).elapsed() < patience && start.elapsed() < patience * LONG {
+            self.port.say(b"?")?;
             let again = Instant::now();
             while let Some(left) = AGAIN.checked_sub(again.elapsed()).filter(|left| !left.is_zero()) {
-                match self.line(left)? {
+                match self.port.line(left)? {
                     Line::Whole(line) if sample::is_answer(&line) => return Ok(Answer::Document(Box::new(sample::parse(&line)?))),
                     Line::Whole(_) | Line::NotYet => {}
                     Line::End => return Ok(Answer::End),
@@ -87,68 +69,13 @@ impl Asker {
         }
         bail!("the machine does not answer: it boots, hangs, or was started by another version")
     }
-
-    /// Throws away what has come unasked, but for the beginning of a line.
-    fn forget(&mut self) -> Result<()> {
-        while self.receive()? == Got::Bytes {
-            let end = self.rest.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-            self.rest.drain(..end);
-        }
-        Ok(())
-    }
-
-    /// The next line, if it comes within `patience`.
-    fn line(&mut self, patience: Duration) -> Result<Line> {
-        let start = Instant::now();
-        loop {
-            if let Some(end) = self.rest.iter().position(|b| *b == b'\n') {
-                let line: Vec<u8> = self.rest.drain(..=end).collect();
-                return Ok(Line::Whole(String::from_utf8_lossy(&line).trim().to_string()));
-            }
-            if start.elapsed() >= patience {
-                return Ok(Line::NotYet);
-            }
-            match self.receive()? {
-                Got::Bytes => {}
-                Got::Nothing => std::thread::sleep(LOOK),
-                Got::End => return Ok(Line::End),
-            }
-        }
-    }
-
-    fn receive(&mut self) -> Result<Got> {
-        let gone = self.running.is_gone();
-        let before = self.rest.len();
-        // No more than a part: who is called by `line` looks at it at once.
-        (&self.answers).take(CHUNK).read_to_end(&mut self.rest)?;
-        if self.rest.len() == before {
-            return Ok(if gone { Got::End } else { Got::Nothing });
-        }
-        self.heard = Instant::now();
-        if self.rest.len() > LONGEST {
-            bail!("the machine says too much");
-        }
-        Ok(Got::Bytes)
-    }
-}
-
-/// What comes next.
-enum Line {
-    Whole(String),
-    NotYet,
-    End,
-}
-
-/// What a read has got.
-#[derive(Eq, PartialEq)]
-enum Got {
-    Bytes,
-    Nothing,
-    End,
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+    use std::io::{Read, Write};
+
     use super::super::place::Place;
     use super::super::sample::tests::DOCUMENT;
     use super::*;
@@ -193,7 +120,7 @@ mod tests {
         let why = asker.ask(Duration::from_millis(10)).expect_err("no answer").to_string();
         assert!(why.contains("does not answer"), "{why}");
         answers.write_all(b"{\"now_ns\":1,\"format\":2}\n").expect("written");
-        let line = asker.line(PATIENCE).expect("a line");
+        let line = asker.port.line(PATIENCE).expect("a line");
         let why = if let Line::Whole(line) = line { sample::parse(&line).expect_err("another form").to_string() } else { String::new() };
         assert!(why.contains("another version"), "{why}");
         let second = Asker::connect(place.running()).expect_err("another one asks").to_string();

@@ -1,12 +1,16 @@
 //! `top`: what the domains of a running machine do, from the X-Kernel's counters.
 //!
-//! A machine that `run` has started can be asked by a pipe (`place`); `ask` asks and reads the answers, `sample` says
-//! what is in them, `rates` compares two, `table` shows that. `trial` is the same as a test.
+//! A machine that `run` has started can be spoken to by a pipe (`place`, `port`); `ask` asks and reads the answers,
+//! `sample` says what is in them, `rates` compares two, `table` shows that. `kill` ends domains. `trial` is asking as a
+//! test, `operator` all of it.
 
-mod ask;
+pub mod ask;
+pub mod kill;
+pub mod operator;
 pub mod place;
-mod rates;
-mod sample;
+mod port;
+pub mod rates;
+pub mod sample;
 mod table;
 pub mod trial;
 

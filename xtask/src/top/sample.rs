@@ -18,6 +18,9 @@ pub struct Document {
     pub now_ns: u64,
     /// The domains, by their numbers.
     pub domains: Vec<Domain>,
+    /// Where its memory is, in frames.
+    #[serde(default)]
+    pub memory: Value,
 }
 
 /// What the machine writes when it ends.

@@ -20,13 +20,16 @@ use super::sample::{self, Document, Domain, Report};
 pub enum Trial {
     /// Twice, as `top` does.
     Twice,
-    /// By bytes without end, as many as the port takes.
+    /// By questions, and commands that ask for nothing that is there, without end: as many as the port takes.
     Flood,
 }
 
 /// Between two requests.
 const BETWEEN: Duration = Duration::from_millis(500);
-/// Answers that a flood must bring.
+/// What a flood is made of, and what answers to its commands begin with.
+const FLOOD: &[u8] = b"?kill nobody\nshoot\n";
+const ERROR: &str = "{\"error\":";
+/// Answers of each kind that a flood must bring.
 const ENOUGH: usize = 5;
 
 /// One who asks, in a thread.
@@ -69,11 +72,12 @@ fn twice(running: &Running, patience: Duration) -> Result<Vec<Document>> {
 fn flood(running: &Running) -> Result<Vec<Document>> {
     // Opened when the machine opens its end, and broken when it ends.
     let mut pouring = OpenOptions::new().write(true).open(running.requests())?;
-    while pouring.write_all(&[b'?'; 256]).is_ok() {}
+    while pouring.write_all(&FLOOD.repeat(16)).is_ok() {}
     let text = std::fs::read_to_string(running.answers())?;
     let answers: Vec<_> = text.lines().filter(|l| sample::is_answer(l)).map(sample::parse).collect::<Result<_>>()?;
-    if answers.len() < ENOUGH {
-        bail!("a flood of requests brought {} answers", answers.len());
+    let errors = text.lines().filter(|l| l.starts_with(ERROR)).count();
+    if answers.len() < ENOUGH || errors < ENOUGH {
+        bail!("a flood of requests brought {} answers, and {errors} that are errors", answers.len());
     }
     Ok(answers)
 }
@@ -90,7 +94,7 @@ fn judge(answers: &[Document], text: &str) -> Vec<String> {
     {
         faults.push("no domain's counts rose between two looks".into());
     }
-    let lines: Vec<_> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with(ERROR)).collect();
     let Some((report, looks)) = lines.split_last() else { return vec!["the machine has written no report".into()] };
     let mut counts = BTreeMap::new();
     for look in looks {

@@ -1,5 +1,7 @@
 //! Pins, and taking a dead domain's frames back.
 
+use core::ops::Range;
+
 use super::{FrameError, Level, Machine, Mfn, Mm, defer, get_ref, get_table, put_ref, put_table, settle};
 
 /// Keeps a frame a page table of `level` until it is unpinned.
@@ -53,15 +55,18 @@ const STRIDE: u64 = 1024;
 
 /// Takes the domain's frames back: first every pin and half-checked table is undone, then the frames that nobody refers
 /// to are freed. The domain does not run, and its vCPUs have given their roots back. Frames that the X-Kernel shares
-/// with the domain stay (see [`unshare`](super::unshare)).
+/// with the domain stay (see [`unshare`](super::unshare)). All that it ever had lie in `span`: a machine may have thousands
+/// of times as many.
 ///
 /// # Errors
 /// [`FrameError::Preempted`] when it was asked to stop, [`FrameError::Busy`] when others still use frames of it: call
 /// again later.
-pub fn relinquish(m: &impl Machine, mm: &mut Mm, state: &mut Relinquish) -> Result<(), FrameError> {
+pub fn relinquish(m: &impl Machine, mm: &mut Mm, state: &mut Relinquish, span: &Range<u64>) -> Result<(), FrameError> {
     let mut looked = 0u64;
+    let end = span.end.min(m.max_mfn());
     loop {
-        while state.cursor < m.max_mfn() {
+        state.cursor = state.cursor.max(span.start);
+        while state.cursor < end {
             settle(m, mm)?;
             // Not at the first one: each call gets somewhere.
             if looked > 0 && looked.is_multiple_of(STRIDE) && m.preempt() {

@@ -282,7 +282,7 @@ proptest! {
             frame::put_table(&m, &mut mm, mfn(at));
         }
         let mut state = Relinquish::new();
-        finish(|| frame::relinquish(&m, &mut mm, &mut state)).unwrap();
+        finish(|| frame::relinquish(&m, &mut mm, &mut state, &(0..u64::MAX))).unwrap();
         for n in 0..FRAMES {
             let info = &m.infos[n as usize];
             if n % 3 == 2 {

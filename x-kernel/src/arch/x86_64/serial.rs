@@ -189,14 +189,9 @@ pub fn write_stats(text: fmt::Arguments<'_>) {
     let _ = STATS.lock().write_fmt(text);
 }
 
-/// The most bytes that are looked at on the statistics port at a time: what a UART keeps.
-const REQUESTS: usize = 16;
-
-/// Takes what has come on the statistics port; whether anything has. Whatever it is, it is a request.
-pub fn take_requests() -> bool {
-    let mut slot = STATS.lock();
-    let Some(line) = &mut slot.0 else { return false };
-    (0..REQUESTS).take_while(|_| line.uart.try_receive_byte().is_ok()).count() > 0
+/// Takes a byte that has come on the statistics port.
+pub fn take_request() -> Option<u8> {
+    STATS.lock().0.as_mut()?.uart.try_receive_byte().ok()
 }
 
 /// Sends of `bytes` what the statistics port takes at once, and returns how much that was.
