@@ -2,6 +2,8 @@
 
 use iced_x86::{Decoder, DecoderOptions, Instruction};
 
+use crate::length;
+
 /// The longest instruction there can be.
 pub const LONGEST: usize = 15;
 
@@ -79,9 +81,14 @@ impl<'a> Code<'a> {
     /// Where instructions begin, if one does at `from`: up to the first that is none.
     pub fn starts(&self, from: u64) -> impl Iterator<Item = u64> + use<'a> {
         let (mut reader, mut instruction, mut at) = (Reader::new(*self), Instruction::default(), from);
+        let code = *self;
         core::iter::from_fn(move || {
-            let start = reader.read(at, &mut instruction).then_some(at)?;
-            at = instruction.next_ip();
+            let start = at;
+            at = match code.from(at).and_then(length::of_common) {
+                Some(length) => at.wrapping_add(length as u64),
+                None if reader.read(at, &mut instruction) => instruction.next_ip(),
+                None => return None,
+            };
             Some(start)
         })
     }

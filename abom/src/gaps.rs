@@ -25,7 +25,7 @@ pub type Gaps = ArrayVec<Range<u64>, MOST>;
 pub fn find(code: &Code<'_>, starts: &[u64]) -> Gaps {
     let mut gaps = padding(code, starts.iter().copied());
     for &at in starts {
-        let Some(bytes) = code.from(at) else { continue };
+        let Some(bytes) = code.from(at).filter(|bytes| !is_ordinary(bytes)) else { continue };
         let opcode = without_prefixes(bytes);
         let behind = at.wrapping_add(bytes.len().saturating_sub(opcode.len()) as u64);
         if let Some(target) = could_jump(opcode, behind) {
@@ -50,7 +50,7 @@ fn padding(code: &Code<'_>, starts: impl Iterator<Item = u64>) -> Gaps {
     let (mut reader, mut i) = (Reader::new(*code), Instruction::default());
     let (mut ended, mut gap) = (false, None::<Range<u64>>);
     for at in starts {
-        let decoded = code.from(at).is_some_and(may_end_or_fill) && reader.read(at, &mut i);
+        let decoded = code.from(at).is_some_and(|bytes| !is_ordinary(bytes) && may_end_or_fill(bytes)) && reader.read(at, &mut i);
         let fills = decoded && matches!(i.mnemonic(), Mnemonic::Nop | Mnemonic::Int3);
         match &mut gap {
             Some(range) if fills && range.end == at => range.end = i.next_ip(),
@@ -63,6 +63,12 @@ fn padding(code: &Code<'_>, starts: impl Iterator<Item = u64>) -> Gaps {
     }
     add(gap);
     gaps
+}
+
+/// Whether it is plain by its first bytes that an instruction is neither a jump nor padding: most are.
+const fn is_ordinary(bytes: &[u8]) -> bool {
+    let ([0x40..=0x4f, opcode, ..] | [opcode, ..]) = *bytes else { return false };
+    matches!(opcode, 0x00..=0x0e | 0x10..=0x25 | 0x28..=0x2d | 0x30..=0x35 | 0x38..=0x3d | 0x50..=0x63 | 0x68..=0x6f | 0x80..=0x8f | 0x98..=0xc1 | 0xc4..=0xcb | 0xd0..=0xdf)
 }
 
 /// Whether an instruction with these bytes has to be decoded, because it may be padding or go nowhere else.

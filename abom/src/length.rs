@@ -113,6 +113,53 @@ pub fn of(bytes: &[u8]) -> Option<usize> {
     (at <= bytes.len()).then_some(at)
 }
 
+/// The same for what programs are mostly made of, where there is such an instruction for certain.
+#[must_use]
+pub fn of_common(bytes: &[u8]) -> Option<usize> {
+    // A prefix that changes a branch is not common.
+    let (opcode, branches) = match *bytes {
+        [0x64 | 0x66, 0x40..=0x4f, ..] => (bytes.get(2..)?, false),
+        [0x64 | 0x66, ..] => (bytes.get(1..)?, false),
+        [0x40..=0x4f, ..] => (bytes.get(1..)?, true),
+        _ => (bytes, true),
+    };
+    let common = match *opcode {
+        [0x0f, 0x80..=0x8f, ..] | [0x70..=0x7f | 0xc3 | 0xe8 | 0xe9 | 0xeb, ..] => branches,
+        [
+            0x0f,
+            0x05 | 0x0b | 0x10 | 0x11 | 0x1f | 0x28 | 0x29 | 0x40..=0x4f | 0x90..=0x9f | 0xa3 | 0xaf | 0xb6 | 0xb7 | 0xbe | 0xbf,
+            ..,
+        ] => true,
+        [0x00..=0x3f, ..] => opcode.first()? & 7 < 6,
+        [
+            0x50..=0x5f
+            | 0x63
+            | 0x68..=0x6b
+            | 0x80
+            | 0x81
+            | 0x83..=0x8b
+            | 0x90
+            | 0x98
+            | 0x99
+            | 0xa8
+            | 0xa9
+            | 0xb0..=0xbf
+            | 0xc0
+            | 0xc1
+            | 0xcc
+            | 0xd0..=0xd3
+            | 0xf6
+            | 0xf7,
+            ..,
+        ] => true,
+        [0x8d, modrm, ..] => modrm < 0xc0,
+        [0xc6 | 0xc7, modrm, ..] => modrm & 0x38 == 0,
+        [0xff, modrm, ..] => branches && matches!(modrm >> 3 & 7, 0 | 1 | 2 | 4 | 6),
+        _ => false,
+    };
+    if common { of(bytes) } else { None }
+}
+
 /// The map that the first of these bytes leads to, and how many come behind it up to the opcode.
 fn other_map(bytes: &[u8]) -> Option<(Map, usize)> {
     Some(match *bytes {
@@ -189,6 +236,34 @@ mod tests {
     use crate::code::Code;
 
     use super::*;
+
+    /// What is common is an instruction, and as long as the decoder says.
+    #[test]
+    fn common_ones_are_instructions() {
+        let prefixes: [&[u8]; 9] = [&[], &[0x66], &[0x64], &[0x48], &[0x41], &[0x66, 0x48], &[0x66, 0x41], &[0x64, 0x4f], &[0x47]];
+        let (mut common, mut other) = (0, 0);
+        for prefix in prefixes {
+            for (first, second) in (0..=u8::MAX).map(|b| (b, None)).chain((0..=u8::MAX).map(|b| (0x0f, Some(b)))) {
+                for modrm in 0..=u8::MAX {
+                    for sib in [0x24, 0x05, 0xff] {
+                        let mut bytes: Vec<u8> = prefix.to_vec();
+                        bytes.push(first);
+                        bytes.extend(second);
+                        bytes.extend([modrm, sib, 0x08]);
+                        bytes.resize(LONGEST, 0x01);
+                        let Some(length) = of_common(&bytes) else {
+                            other += 1;
+                            continue;
+                        };
+                        let decoded = Code::new(&bytes, 0).instruction(0).map(|i| i.len());
+                        assert_eq!(Some(length), decoded, "{bytes:x?}");
+                        common += 1;
+                    }
+                }
+            }
+        }
+        assert!(2 * common > other, "{common} {other}");
+    }
 
     /// Each opcode, with each ModRM byte and several prefixes, is as long as the decoder says.
     #[test]
