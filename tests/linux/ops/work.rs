@@ -9,7 +9,7 @@ use std::thread;
 
 use linux_programs::way::Way;
 
-use crate::memory;
+use crate::{memory, waiting};
 
 /// Does an operation so many times.
 pub type Body = Box<dyn FnMut(u32)>;
@@ -26,20 +26,28 @@ pub const OPERATIONS: &[Operation] = &[
     Operation { name: "loop", count: 20_000, prepare: empty },
     Operation { name: "getpid", count: 20_000, prepare: getpid },
     Operation { name: "read-zero", count: 10_000, prepare: read_zero },
+    Operation { name: "write-null", count: 10_000, prepare: write_null },
+    Operation { name: "futex-wake", count: 10_000, prepare: waiting::futex_wake },
+    Operation { name: "epoll-ready", count: 5_000, prepare: waiting::epoll_ready },
     Operation { name: "pipe-round-trip", count: 2_000, prepare: pipe_round_trip },
+    Operation { name: "futex-round-trip", count: 1_000, prepare: waiting::futex_round_trip },
     Operation { name: "switch-processes", count: 2_000, prepare: switch_processes },
     Operation { name: "switch-threads", count: 2_000, prepare: switch_threads },
     Operation { name: "signal-self", count: 2_000, prepare: signal_self },
     Operation { name: "fork-exit-wait", count: 200, prepare: fork_exit_wait },
+    Operation { name: "fork-exit-wait-64m", count: 20, prepare: fork_exit_wait_large },
     Operation { name: "fork-exec-wait", count: 100, prepare: fork_exec_wait },
     Operation { name: "mmap-touch-munmap", count: 1_000, prepare: memory::mmap_one },
     Operation { name: "mmap-touch-munmap-16", count: 200, prepare: memory::mmap_sixteen },
-    Operation { name: "page-fault", count: 2_000, prepare: memory::page_fault },
+    Operation { name: "page-fault", count: 1_000, prepare: memory::page_fault },
+    Operation { name: "page-fault-sequential", count: 2_000, prepare: memory::page_fault_sequential },
+    Operation { name: "page-fault-file", count: 300, prepare: memory::page_fault_file },
     Operation { name: "timer-tick", count: 100, prepare: timer_tick },
+    Operation { name: "compute", count: 50, prepare: compute },
 ];
 
 /// The last error, if a C function has failed.
-fn check(result: i32) -> io::Result<i32> {
+pub fn check(result: i32) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
@@ -78,6 +86,19 @@ fn read_zero(calls: Way) -> io::Result<Body> {
             // SAFETY: the buffer is one byte.
             let got = unsafe { calls.call(libc::SYS_read, [file as usize, (&raw mut byte) as usize, 1]) };
             assert_eq!(got, 1);
+        }
+    }))
+}
+
+fn write_null(calls: Way) -> io::Result<Body> {
+    // SAFETY: the path is a string.
+    let file = check(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_WRONLY) })?;
+    Ok(Box::new(move |n| {
+        let byte = 1u8;
+        for _ in 0..n {
+            // SAFETY: the buffer is one byte.
+            let sent = unsafe { calls.call(libc::SYS_write, [file as usize, (&raw const byte) as usize, 1]) };
+            assert_eq!(sent, 1);
         }
     }))
 }
@@ -228,6 +249,15 @@ fn fork_exit_wait(calls: Way) -> io::Result<Body> {
     Ok(Box::new(move |n| (0..n).for_each(|_| child(calls, || {}))))
 }
 
+/// The same, of a process with 64 MiB of memory in use.
+fn fork_exit_wait_large(calls: Way) -> io::Result<Body> {
+    let memory = vec![1u8; 64 << 20];
+    Ok(Box::new(move |n| {
+        std::hint::black_box(&memory);
+        (0..n).for_each(|_| child(calls, || {}));
+    }))
+}
+
 fn fork_exec_wait(calls: Way) -> io::Result<Body> {
     const PROGRAM: &CStr = c"/bin/true";
     Ok(Box::new(move |n| {
@@ -249,6 +279,16 @@ fn timer_tick(_: Way) -> io::Result<Body> {
     Ok(Box::new(move |n| {
         let end = time_stamp() + per_tick * u64::from(n);
         while time_stamp() < end {}
+    }))
+}
+
+/// A hundred thousand rounds of arithmetic, in registers: what nothing can be gained for.
+fn compute(_: Way) -> io::Result<Body> {
+    Ok(Box::new(|n| {
+        let mut sum = 1u64;
+        for round in 0..u64::from(n) * 100_000 {
+            sum = std::hint::black_box(sum.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ round);
+        }
     }))
 }
 

@@ -18,6 +18,7 @@ mod counts;
 mod interrupts;
 mod profile;
 mod qemu;
+mod tables;
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::fs::File;
@@ -252,6 +253,8 @@ extern "C" fn block_entered(_: c_uint, _: *mut c_void) {
     if back > *HYPERVISOR.end() {
         write_line_once(&HYPERCALLED, "hypercall");
         add(COUNTS.hypercalls.get(usize::try_from(number).map_or(HYPERCALLS - 1, |nr| nr.min(HYPERCALLS - 1))));
+        let (first, second) = (qemu::read_register(Register::Rdi), qemu::read_register(Register::Rsi));
+        COUNTS.table_writes.fetch_add(tables::writes(number, first, second), Ordering::Relaxed);
         return;
     }
     write_line_once(&CALLED, "syscall");
