@@ -1,12 +1,14 @@
-//! Single operations of the kernel, many times each, between marks: `ops trap|call [NAME[=TIMES]…]`.
+//! Single operations of the kernel, many times each, between marks: `ops library|trap|call|jump [NAME[=TIMES]…]`.
 //!
 //! A mark is the system call `times`, which the counting plugin knows (tests/bench/crossings). One line is printed for
-//! each operation: its name and how often it was done. `call` makes the measured system calls through the table. `ops mark`
-//! makes a mark and nothing else, for scripts.
+//! each operation: its name and how often it was done. `library` makes the measured system calls as a program that has a C
+//! library does, `trap` by the instruction on the spot, `call` and `jump` through the table. `ops mark` makes a mark and
+//! nothing else, for scripts.
 
 #![expect(unsafe_code, reason = "system calls, in the form that is measured")]
 // UNSAFETY: raw system calls are what is measured.
 
+mod calls;
 mod memory;
 mod waiting;
 mod work;
@@ -14,6 +16,7 @@ mod work;
 use std::arch::asm;
 use std::process::ExitCode;
 
+use calls::Calls;
 use linux_programs::way::{Way, Ways};
 use work::OPERATIONS;
 
@@ -27,6 +30,18 @@ fn mark() {
     }
 }
 
+/// Waits until the clock has just ticked: so that as many ticks fall into what follows, at the same places, in each run.
+fn tick() {
+    let now = || {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: there is room for the time. It is read without a system call.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
+        (time.tv_sec, time.tv_nsec)
+    };
+    let before = now();
+    while now() == before {}
+}
+
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let calls = match args.next().as_deref() {
@@ -34,22 +49,17 @@ fn main() -> ExitCode {
             mark();
             return ExitCode::SUCCESS;
         }
-        Some("trap") => Way::Instruction,
+        Some("library") => Calls::Library,
+        Some("trap") => Calls::By(Way::Instruction),
         Some(by @ ("call" | "jump")) => match Ways::find() {
-            Some(ways) => {
-                if by == "call" {
-                    ways.table
-                } else {
-                    ways.jump
-                }
-            }
+            Some(ways) => Calls::By(if by == "call" { ways.table } else { ways.jump }),
             None => {
                 eprintln!("ops: there is no table of system calls here");
                 return ExitCode::FAILURE;
             }
         },
         _ => {
-            eprintln!("usage: ops mark, or ops trap|call|jump [NAME[=TIMES]…]");
+            eprintln!("usage: ops mark, or ops library|trap|call|jump [NAME[=TIMES]…]");
             return ExitCode::from(2);
         }
     };
@@ -71,6 +81,7 @@ fn main() -> ExitCode {
             }
         };
         body(times / 10 + 1);
+        tick();
         mark();
         body(times);
         mark();

@@ -2,12 +2,11 @@
 
 use std::io;
 
-use linux_programs::way::Way;
-
+use crate::calls::Calls;
 use crate::work::{Body, check};
 
 /// Maps fresh pages, writes to each, and unmaps them.
-fn mmap_touch_munmap(calls: Way, pages: usize) {
+fn mmap_touch_munmap(calls: Calls, pages: usize) {
     let length = pages * 4096;
     let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     // SAFETY: fresh memory.
@@ -28,12 +27,12 @@ fn touch(at: *mut u8, pages: usize) {
 }
 
 /// One page.
-pub fn mmap_one(calls: Way) -> io::Result<Body> {
+pub fn mmap_one(calls: Calls) -> io::Result<Body> {
     Ok(Box::new(move |n| (0..n).for_each(|_| mmap_touch_munmap(calls, 1))))
 }
 
 /// Sixteen pages.
-pub fn mmap_sixteen(calls: Way) -> io::Result<Body> {
+pub fn mmap_sixteen(calls: Calls) -> io::Result<Body> {
     Ok(Box::new(move |n| (0..n).for_each(|_| mmap_touch_munmap(calls, 16))))
 }
 
@@ -55,7 +54,7 @@ fn map(pages: usize, file: i32) -> io::Result<*mut u8> {
 }
 
 /// First writes to pages of one large mapping, in their order.
-pub fn page_fault_sequential(_: Way) -> io::Result<Body> {
+pub fn page_fault_sequential(_: Calls) -> io::Result<Body> {
     let mut next = map(TOUCHED, -1)?;
     Ok(Box::new(move |n| {
         touch(next, n as usize);
@@ -66,7 +65,7 @@ pub fn page_fault_sequential(_: Way) -> io::Result<Body> {
 
 /// First writes to pages that are no neighbours. Their page tables are there: the middle of each stretch was written to
 /// before, and has been given back.
-pub fn page_fault(_: Way) -> io::Result<Body> {
+pub fn page_fault(_: Calls) -> io::Result<Body> {
     let pages = TOUCHED / 4 * APART;
     let start = map(pages, -1)?;
     for stretch in 0..TOUCHED / 4 {
@@ -84,7 +83,7 @@ pub fn page_fault(_: Way) -> io::Result<Body> {
 }
 
 /// First reads of a file's pages that are in memory and no neighbours.
-pub fn page_fault_file(_: Way) -> io::Result<Body> {
+pub fn page_fault_file(_: Calls) -> io::Result<Body> {
     const STRETCHES: usize = 512;
     // SAFETY: the path is a string.
     let file = check(unsafe { libc::open(c"/tmp/pages".as_ptr(), libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC, 0o600) })?;

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use linux_programs::way::Way;
-
+use crate::calls::Calls;
 use crate::work::{Body, check};
 
 /// Wakes one of those who wait for `word`.
-fn wake(calls: Way, word: &AtomicU32) {
+fn wake(calls: Calls, word: &AtomicU32) {
     let operation = (libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG) as usize;
     // SAFETY: the word outlives the call.
     let woken = unsafe { calls.call(libc::SYS_futex, [word.as_ptr() as usize, operation, 1]) };
@@ -18,7 +17,7 @@ fn wake(calls: Way, word: &AtomicU32) {
 }
 
 /// Waits until `word` is no longer `old`.
-fn wait(calls: Way, word: &AtomicU32, old: u32) {
+fn wait(calls: Calls, word: &AtomicU32, old: u32) {
     let operation = (libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG) as usize;
     while word.load(Ordering::Acquire) == old {
         // SAFETY: the word outlives the call; there is no time limit.
@@ -27,15 +26,15 @@ fn wait(calls: Way, word: &AtomicU32, old: u32) {
 }
 
 /// Wakes nobody.
-pub fn futex_wake(calls: Way) -> io::Result<Body> {
+pub fn futex_wake(calls: Calls) -> io::Result<Body> {
     let word = AtomicU32::new(0);
     Ok(Box::new(move |n| (0..n).for_each(|_| wake(calls, &word))))
 }
 
 /// Two threads wake each other by turns. `STOP` ends the other one.
-pub fn futex_round_trip(calls: Way) -> io::Result<Body> {
+pub fn futex_round_trip(calls: Calls) -> io::Result<Body> {
     const STOP: u32 = u32::MAX;
-    struct Ends(Arc<AtomicU32>, Way);
+    struct Ends(Arc<AtomicU32>, Calls);
     impl Drop for Ends {
         fn drop(&mut self) {
             self.0.store(STOP, Ordering::Release);
@@ -68,7 +67,7 @@ pub fn futex_round_trip(calls: Way) -> io::Result<Body> {
 }
 
 /// Asks for events where one file has one.
-pub fn epoll_ready(calls: Way) -> io::Result<Body> {
+pub fn epoll_ready(calls: Calls) -> io::Result<Body> {
     // SAFETY: no memory is named.
     let (epoll, event) = unsafe { (libc::epoll_create1(0), libc::eventfd(1, 0)) };
     let mut wanted = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 7 };

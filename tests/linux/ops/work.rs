@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use linux_programs::way::Way;
-
+use crate::calls::Calls;
 use crate::{memory, waiting};
 
 /// Does an operation so many times.
@@ -18,7 +17,7 @@ pub type Body = Box<dyn FnMut(u32)>;
 pub struct Operation {
     pub name: &'static str,
     pub count: u32,
-    pub prepare: fn(Way) -> io::Result<Body>,
+    pub prepare: fn(Calls) -> io::Result<Body>,
 }
 
 /// All of them, the empty loop first: the system calls without arguments have it in them.
@@ -52,7 +51,7 @@ pub fn check(result: i32) -> io::Result<i32> {
 }
 
 /// What `getpid` does, less the call.
-fn empty(_: Way) -> io::Result<Body> {
+fn empty(_: Calls) -> io::Result<Body> {
     Ok(Box::new(|n| {
         for _ in 0..n {
             let result: usize;
@@ -67,7 +66,7 @@ fn empty(_: Way) -> io::Result<Body> {
     }))
 }
 
-fn getpid(calls: Way) -> io::Result<Body> {
+fn getpid(calls: Calls) -> io::Result<Body> {
     Ok(Box::new(move |n| {
         for _ in 0..n {
             // SAFETY: it has no arguments.
@@ -77,7 +76,7 @@ fn getpid(calls: Way) -> io::Result<Body> {
     }))
 }
 
-fn read_zero(calls: Way) -> io::Result<Body> {
+fn read_zero(calls: Calls) -> io::Result<Body> {
     // SAFETY: the path is a string.
     let file = check(unsafe { libc::open(c"/dev/zero".as_ptr(), libc::O_RDONLY) })?;
     Ok(Box::new(move |n| {
@@ -90,7 +89,7 @@ fn read_zero(calls: Way) -> io::Result<Body> {
     }))
 }
 
-fn write_null(calls: Way) -> io::Result<Body> {
+fn write_null(calls: Calls) -> io::Result<Body> {
     // SAFETY: the path is a string.
     let file = check(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_WRONLY) })?;
     Ok(Box::new(move |n| {
@@ -112,7 +111,7 @@ fn pipe() -> io::Result<[i32; 2]> {
 }
 
 /// Sends a byte on one pipe and waits for one on another.
-fn exchange(calls: Way, to: i32, from: i32) {
+fn exchange(calls: Calls, to: i32, from: i32) {
     let mut byte = 0u8;
     // SAFETY: the buffer is one byte.
     let sent = unsafe { calls.call(libc::SYS_write, [to as usize, (&raw mut byte) as usize, 1]) };
@@ -146,7 +145,7 @@ impl Drop for Helper {
     }
 }
 
-fn pipe_round_trip(calls: Way) -> io::Result<Body> {
+fn pipe_round_trip(calls: Calls) -> io::Result<Body> {
     let (to, from) = (pipe()?, pipe()?);
     let helper = Helper::start(|| {
         let mut byte = 0u8;
@@ -162,7 +161,7 @@ fn pipe_round_trip(calls: Way) -> io::Result<Body> {
 }
 
 /// Lets the other one run, which does the same: two switches each time.
-fn yield_once(calls: Way) {
+fn yield_once(calls: Calls) {
     // SAFETY: it has no arguments.
     unsafe { calls.call(libc::SYS_sched_yield, []) };
 }
@@ -183,7 +182,7 @@ fn policy(policy: i32, priority: i32) -> io::Result<()> {
     check(unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) }).map(drop)
 }
 
-fn switch_processes(calls: Way) -> io::Result<Body> {
+fn switch_processes(calls: Calls) -> io::Result<Body> {
     take_turns()?;
     let helper = Helper::start(|| yield_once(calls))?;
     Ok(Box::new(move |n| {
@@ -192,7 +191,7 @@ fn switch_processes(calls: Way) -> io::Result<Body> {
     }))
 }
 
-fn switch_threads(calls: Way) -> io::Result<Body> {
+fn switch_threads(calls: Calls) -> io::Result<Body> {
     take_turns()?;
     let running = Arc::new(());
     let theirs = Arc::downgrade(&running);
@@ -214,7 +213,7 @@ extern "C" fn count_signal(_: i32) {
     HANDLED.fetch_add(1, Ordering::Relaxed);
 }
 
-fn signal_self(calls: Way) -> io::Result<Body> {
+fn signal_self(calls: Calls) -> io::Result<Body> {
     // SAFETY: the handler only adds to a counter.
     unsafe { libc::signal(libc::SIGUSR1, count_signal as *const () as libc::sighandler_t) };
     // SAFETY: it has no arguments.
@@ -230,7 +229,7 @@ fn signal_self(calls: Way) -> io::Result<Body> {
 }
 
 /// Starts a child that does `act`, and waits for it.
-fn child(calls: Way, act: impl Fn()) {
+fn child(calls: Calls, act: impl Fn()) {
     // SAFETY: the child does nothing but make system calls, and has its own memory.
     let pid = unsafe { calls.call(libc::SYS_fork, []) };
     assert!(pid >= 0);
@@ -245,12 +244,12 @@ fn child(calls: Way, act: impl Fn()) {
     assert!(libc::WIFEXITED(status));
 }
 
-fn fork_exit_wait(calls: Way) -> io::Result<Body> {
+fn fork_exit_wait(calls: Calls) -> io::Result<Body> {
     Ok(Box::new(move |n| (0..n).for_each(|_| child(calls, || {}))))
 }
 
 /// The same, of a process with 64 MiB of memory in use.
-fn fork_exit_wait_large(calls: Way) -> io::Result<Body> {
+fn fork_exit_wait_large(calls: Calls) -> io::Result<Body> {
     let memory = vec![1u8; 64 << 20];
     Ok(Box::new(move |n| {
         std::hint::black_box(&memory);
@@ -258,7 +257,7 @@ fn fork_exit_wait_large(calls: Way) -> io::Result<Body> {
     }))
 }
 
-fn fork_exec_wait(calls: Way) -> io::Result<Body> {
+fn fork_exec_wait(calls: Calls) -> io::Result<Body> {
     const PROGRAM: &CStr = c"/bin/true";
     Ok(Box::new(move |n| {
         for _ in 0..n {
@@ -272,7 +271,7 @@ fn fork_exec_wait(calls: Way) -> io::Result<Body> {
 }
 
 /// Runs for so many hundredths of a second, which is when the clock ticks. Nobody is asked for the time meanwhile.
-fn timer_tick(_: Way) -> io::Result<Body> {
+fn timer_tick(_: Calls) -> io::Result<Body> {
     let (start, before) = (std::time::Instant::now(), time_stamp());
     while start.elapsed().as_millis() < 100 {}
     let per_tick = (time_stamp() - before) / 10;
@@ -283,7 +282,7 @@ fn timer_tick(_: Way) -> io::Result<Body> {
 }
 
 /// A hundred thousand rounds of arithmetic, in registers: what nothing can be gained for.
-fn compute(_: Way) -> io::Result<Body> {
+fn compute(_: Calls) -> io::Result<Body> {
     Ok(Box::new(|n| {
         let mut sum = 1u64;
         for round in 0..u64::from(n) * 100_000 {

@@ -72,7 +72,7 @@ impl Column {
 
     /// How tests/linux/ops is to make its system calls.
     pub fn calls(self) -> &'static str {
-        if self == Self::Table { "call" } else { "trap" }
+        if self == Self::Table { "call" } else { "library" }
     }
 
     /// Whether system calls may become function calls while programs run.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 
 use super::column::Column;
 use super::counts::{At, Counts};
@@ -37,6 +37,24 @@ pub fn run(boot: BootFrom, name: &str, plugin_options: &str, with_profile: bool)
     Ok(Counted { ended, lines: Counts::read(&out)?, profile })
 }
 
+impl Counted {
+    /// What was done between marks, one before and one after each: by the log's lines, which are `prefix`, a name and a
+    /// number.
+    pub fn stretches(&self, prefix: &str) -> Result<Vec<Done>> {
+        // Of several domains, each line begins with whose it is.
+        let said = self.ended.log.lines().filter_map(|l| l.split_once(prefix)?.1.split_once(' '));
+        let said: Vec<(&str, f64)> = said.filter_map(|(name, count)| Some((name, count.trim().parse().ok()?))).collect();
+        let marks: Vec<(usize, &Counts)> = self.lines.iter().enumerate().filter(|(_, l)| l.at == At::Mark).collect();
+        ensure!(marks.len() == 2 * said.len(), "{} pieces of work were done, and there are {} marks", said.len(), marks.len());
+        let pairs = said.iter().zip(marks.chunks_exact(2));
+        let done = pairs.filter_map(|(&(name, times), marks)| match marks {
+            [(_, before), (line, after)] => Some(Done { name: name.into(), times, spent: after.since(before), line: *line }),
+            _ => None,
+        });
+        Ok(done.collect())
+    }
+}
+
 /// An operation: its name, how often it was done, and what that cost in all.
 pub struct Done {
     pub name: String,
@@ -60,18 +78,7 @@ pub fn operations(column: Column, name: &str, arguments: &str, with_profile: boo
     let boot = place.boot(column.kernel(), &script, &file, column.abom())?;
     eprintln!("xtask: operations, {}, with an instruction as the clock: about a minute", column.name());
     let counted = run(boot, &file, place.plugin_options(), with_profile)?;
-    let said = counted.ended.log.lines().filter_map(|l| l.strip_prefix("OPS ")?.split_once(' '));
-    let said: Vec<(&str, f64)> = said.filter_map(|(name, count)| Some((name, count.parse().ok()?))).collect();
-    let marks: Vec<(usize, &Counts)> = counted.lines.iter().enumerate().filter(|(_, l)| l.at == At::Mark).collect();
-    // One before and one after each.
-    if said.is_empty() || marks.len() != 2 * said.len() {
-        bail!("{} operations were done, and there are {} marks", said.len(), marks.len());
-    }
-    let pairs = said.iter().zip(marks.chunks_exact(2));
-    let done = pairs.filter_map(|(&(name, times), marks)| match marks {
-        [(_, before), (line, after)] => Some(Done { name: name.into(), times, spent: after.since(before), line: *line }),
-        _ => None,
-    });
-    let done = done.collect();
+    let done = counted.stretches("OPS ")?;
+    ensure!(!done.is_empty(), "no operation was done");
     Ok(Operations { done, counted })
 }

@@ -6,9 +6,9 @@
 use anyhow::{Result, ensure};
 
 use super::column::Column;
+use super::counted;
 use super::counts::Counts;
 use super::profile::{self, Symbols};
-use super::counted;
 use crate::linux;
 
 /// How often.

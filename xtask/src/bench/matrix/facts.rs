@@ -59,16 +59,15 @@ pub fn gather(wanted: &Wanted) -> Result<Facts> {
     Ok(Facts {
         date: first_line(Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]))?,
         command: std::iter::once("cargo xtask".to_string()).chain(std::env::args().skip(1)).collect::<Vec<_>>().join(" "),
-        emulator: format!(
-            "{}, TCG, {}",
-            first_line(Command::new("qemu-system-x86_64").arg("--version"))?,
-            THE_SAME_AGAIN.join(" ")
-        ),
+        emulator: format!("{}, TCG, {}", first_line(Command::new("qemu-system-x86_64").arg("--version"))?, THE_SAME_AGAIN.join(" ")),
         machine: format!("one CPU ({}), {MACHINE_MIB} MiB", qemu::CPU),
         host: processor.into(),
         kernels,
         hypervisors: vec![format!("X-Kernel of {commit}"), format!("{xen} ({})", XEN_OPTIONS.trim())],
-        mitigations: format!("none on either side: the kernels are built without, the X-Kernel has none, Xen is told {}", XEN_OPTIONS.trim()),
+        mitigations: format!(
+            "none on either side: the kernels are built without, the X-Kernel has none, Xen is told {}",
+            XEN_OPTIONS.trim()
+        ),
         runs: wanted.runs.max(1),
         nanoseconds: no_times(),
         commit,

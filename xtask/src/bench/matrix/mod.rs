@@ -13,10 +13,10 @@ use anyhow::{Result, bail};
 
 use self::operations::Runs;
 use super::column::Column;
+use super::null_call;
 use super::report::compare::compare;
 use super::report::document::{Cell, Document, Heading, Row};
 use super::report::{self, goals};
-use super::null_call;
 use crate::sh;
 
 /// The document that was kept, by its place in the tree.
@@ -27,14 +27,10 @@ const BASELINE: &str = "tests/bench/baseline.json";
 pub enum Part {
     /// Single operations of the kernel (tests/linux/ops).
     Operations,
-    /// Two domains that talk to each other (tests/guests/pair).
+    /// Two domains that talk to each other (tests/guests/peer).
     Domains,
     /// Programs under load (tests/workloads/load.sh).
     Programs,
-}
-
-impl Part {
-    const ALL: [Self; 3] = [Self::Operations, Self::Domains, Self::Programs];
 }
 
 /// What is wanted of it.
@@ -57,6 +53,12 @@ impl Wanted {
     fn columns(&self) -> [(Column, bool); 6] {
         Column::ALL.map(|column| (column, self.columns.is_empty() || self.columns.contains(&column)))
     }
+}
+
+/// Says what did not work in a column; it is the reason why that is empty.
+fn why_not(column: Column, error: &anyhow::Error) -> String {
+    eprintln!("xtask: {}: {error:#}", column.name());
+    format!("{error:#}")
 }
 
 /// A row with a value in one column.

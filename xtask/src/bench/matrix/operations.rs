@@ -6,7 +6,7 @@ use super::super::column::Column;
 use super::super::counted::{self, Operations};
 use super::super::counts::{At, Counts};
 use super::super::report::document::{Cell, Row};
-use super::{LEFT_OUT, Wanted, quantities};
+use super::{LEFT_OUT, Wanted, quantities, why_not};
 
 /// All runs of all columns.
 #[derive(Default)]
@@ -27,7 +27,7 @@ pub fn run(wanted: &Wanted) -> Result<Runs> {
             // Where instructions go is told of the first run; it costs time, and no count.
             counted::operations(column, &format!("{}-{n}", column.name()), "", n == 0)
         });
-        all.push((column, runs.collect::<Result<Vec<_>>>().map_err(|error| format!("{error:#}"))));
+        all.push((column, runs.collect::<Result<Vec<_>>>().map_err(|error| why_not(column, &error))));
     }
     if all.iter().all(|(_, runs)| runs.is_err()) {
         bail!("no column could be measured: {}", all.iter().filter_map(|(_, r)| r.as_ref().err()).next_back().context("no columns")?);

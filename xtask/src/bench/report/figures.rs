@@ -52,7 +52,13 @@ const PLANS: &[Plan] = &[
     ("instructions-switches", "Switches and events: instructions of kernel and hypervisor", OUTSIDE, SWITCHES, 1.0),
     ("instructions-processes", "Processes and memory: instructions of kernel and hypervisor", OUTSIDE, PROCESSES, 1.0),
     ("cr3-switches", "Switches and events: loads of CR3", "loads of CR3", SWITCHES, 0.05),
-    ("tables-processes", "Processes and memory: page-table entries written by hypercall", "page-table entries by hypercall", PROCESSES, 0.05),
+    (
+        "tables-processes",
+        "Processes and memory: page-table entries written by hypercall",
+        "page-table entries by hypercall",
+        PROCESSES,
+        0.05,
+    ),
     ("crossings-programs", "Programs: entries to ring 0", "crossings", PROGRAMS, 0.05),
     ("instructions-programs", "Programs: instructions, their own included", "instructions", PROGRAMS, 1.0),
 ];

@@ -73,10 +73,12 @@ impl Count {
                 Cell::Measured { value, .. } if value > 0.0 => scaled(document.cell(work, what, column), value),
                 _ => Cell::none("nothing to compare with"),
             },
-            Self::BeyondNative(work, what) => match (document.cell(work, what, column).value(), document.cell(work, what, "native").value()) {
-                (Some(value), Some(native)) if native > 0.0 => Cell::of(&[(value / native - 1.0) * 100.0]),
-                _ => Cell::none("it was not measured natively"),
-            },
+            Self::BeyondNative(work, what) => {
+                match (document.cell(work, what, column).value(), document.cell(work, what, "native").value()) {
+                    (Some(value), Some(native)) if native > 0.0 => Cell::of(&[(value / native - 1.0) * 100.0]),
+                    _ => Cell::none("it was not measured natively"),
+                }
+            }
             Self::Least(what) => {
                 let cells = document.rows.iter().filter(|r| r.what == what).map(|r| document.cell(&r.work, what, column));
                 let least = cells.filter_map(|c| c.value()).reduce(f64::min);

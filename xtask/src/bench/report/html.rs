@@ -7,7 +7,7 @@ use super::document::{Cell, Document, Goal, Profile};
 use super::figures::Figure;
 use super::goals::OURS;
 use super::style::{COLOURS, PAGE};
-use super::tables::{self, number, verdict};
+use super::tables::{self, HYPERCALL, number, verdict};
 
 /// What the numbers do not say.
 const NOT_SAID: &str = "<ul>
@@ -133,11 +133,11 @@ fn profile(out: &mut String, profile: &Profile, document: &Document) {
         );
     }
     out.push_str("</tbody></table></div>\n");
-    let calls = document.rows.iter().filter(|r| r.work == profile.work && r.what.starts_with("hypercall "));
+    let calls = document.rows.iter().filter(|r| r.work == profile.work && r.what.starts_with(HYPERCALL));
     let mut calls: Vec<_> = calls.filter_map(|r| Some((&r.what, document.cell(&r.work, &r.what, &profile.column).value()?))).collect();
     calls.retain(|(_, n)| *n >= 0.05);
     calls.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let calls: Vec<_> = calls.iter().map(|(what, n)| format!("{} {}", what.trim_start_matches("hypercall "), number(*n))).collect();
+    let calls: Vec<_> = calls.iter().map(|(what, n)| format!("{} {}", what.trim_start_matches(HYPERCALL), number(*n))).collect();
     if !calls.is_empty() {
         let _ = writeln!(out, "<p>Hypercalls each time: {}.</p>", escaped(&calls.join(", ")));
     }
@@ -146,19 +146,25 @@ fn profile(out: &mut String, profile: &Profile, document: &Document) {
 
 fn all_tables(out: &mut String, document: &Document) {
     out.push_str("<h2 id=\"tables\">Tables</h2>\n");
-    for (part, what, unit) in tables::quantities(document) {
-        let _ = writeln!(
-            out,
-            "<details><summary>{}, {}</summary><div class=\"wide\"><table><thead><tr><th></th>{}</tr></thead><tbody>",
-            escaped(&what),
-            escaped(&unit),
-            headings(document)
-        );
-        for row in document.rows.iter().filter(|r| r.part == part && r.what == what && r.unit == unit) {
-            let _ = writeln!(out, "<tr><td>{}</td>{}</tr>", escaped(&row.work), tds(&row.cells, document));
-        }
-        out.push_str("</tbody></table></div></details>\n");
+    let (calls, others): (Vec<_>, Vec<_>) = tables::quantities(document).into_iter().partition(|(_, what, _)| what.starts_with(HYPERCALL));
+    others.iter().for_each(|quantity| table(out, document, quantity));
+    out.push_str("<details><summary>hypercalls by name</summary>\n");
+    calls.iter().for_each(|quantity| table(out, document, quantity));
+    out.push_str("</details>\n");
+}
+
+fn table(out: &mut String, document: &Document, (part, what, unit): &(String, String, String)) {
+    let _ = writeln!(
+        out,
+        "<details><summary>{}, {}</summary><div class=\"wide\"><table><thead><tr><th></th>{}</tr></thead><tbody>",
+        escaped(what),
+        escaped(unit),
+        headings(document)
+    );
+    for row in document.rows.iter().filter(|r| r.part == *part && r.what == *what && r.unit == *unit) {
+        let _ = writeln!(out, "<tr><td>{}</td>{}</tr>", escaped(&row.work), tds(&row.cells, document));
     }
+    out.push_str("</tbody></table></div></details>\n");
 }
 
 fn machine(out: &mut String, document: &Document) {

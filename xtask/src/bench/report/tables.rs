@@ -51,11 +51,15 @@ pub fn quantities(document: &Document) -> Vec<(String, String, String)> {
     found
 }
 
+/// What names of quantities begin with that are of one hypercall.
+pub const HYPERCALL: &str = "hypercall ";
+
 /// All tables, for a terminal.
 pub fn text(document: &Document) -> String {
     let mut out = String::new();
     let heading: String = document.columns.iter().map(|c| format!(" {:>11}", c.name)).collect();
-    for (part, what, unit) in quantities(document) {
+    // What the document has of each hypercall is for those who look for something.
+    for (part, what, unit) in quantities(document).into_iter().filter(|(_, what, _)| !what.starts_with(HYPERCALL)) {
         out.push_str(&format!("\n{what}, {unit}\n{:<26}{heading}\n", ""));
         for row in document.rows.iter().filter(|r| r.part == part && r.what == what && r.unit == unit) {
             let cells: String = row.cells.iter().map(|c| format!(" {:>11}", cell(c))).collect();
