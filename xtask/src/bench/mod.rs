@@ -176,6 +176,9 @@ pub struct BenchArgs {
     /// Parts of the matrix, all if none are named
     #[arg(long, value_enum, value_delimiter = ',')]
     parts: Vec<matrix::Part>,
+    /// What this run leaves out is as the last one of the same commit had it
+    #[arg(long)]
+    add: bool,
     /// Fails if a count of the matrix has grown since that document, tests/bench/baseline.json if none is named
     #[arg(long, value_name = "BASELINE", num_args = 0..=1, default_missing_value = "")]
     compare: Option<String>,
@@ -191,6 +194,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
         columns: args.columns.clone(),
         parts: args.parts.clone(),
         runs: runs.unwrap_or(2),
+        add: args.add,
         compare: args.compare.clone().map(PathBuf::from),
     };
     match args.name.as_str() {

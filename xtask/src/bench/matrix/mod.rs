@@ -14,6 +14,7 @@ use anyhow::{Result, bail};
 use self::operations::Runs;
 use super::column::Column;
 use super::null_call;
+use super::report::add::add;
 use super::report::compare::compare;
 use super::report::document::{Cell, Document, Heading, Row};
 use super::report::{self, goals};
@@ -38,6 +39,8 @@ pub struct Wanted {
     pub columns: Vec<Column>,
     pub parts: Vec<Part>,
     pub runs: u32,
+    /// Whether what is left out is to be what the last document has.
+    pub add: bool,
     pub compare: Option<PathBuf>,
 }
 
@@ -98,9 +101,16 @@ fn measure(wanted: &Wanted) -> Result<Document> {
         document.rows.extend(programs::rows(wanted)?);
     }
     document.rows.extend(profiles::entries(&runs)?);
-    document.goals = goals::judge(&document);
+    derive(&mut document);
     document.profiles = profiles::of(&goals::missed(&document.goals), &runs)?;
     Ok(document)
+}
+
+/// What follows from rows.
+fn derive(document: &mut Document) {
+    let by_call = programs::by_call(&mut document.rows);
+    document.rows.extend(by_call);
+    document.goals = goals::judge(document);
 }
 
 /// The file that was named, or the one that is kept.
@@ -126,13 +136,18 @@ fn compared(document: &Document, with: &Path) -> Result<()> {
 
 /// `bench matrix`.
 pub fn run(wanted: &Wanted) -> Result<()> {
-    finish(&measure(wanted)?, wanted)
+    let mut document = measure(wanted)?;
+    if wanted.add {
+        document = add(report::read(&report::last()?)?, document, LEFT_OUT)?;
+        derive(&mut document);
+    }
+    finish(&document, wanted)
 }
 
 /// `bench report`: the last document again.
 pub fn again(wanted: &Wanted) -> Result<()> {
     let mut document = report::read(&report::last()?)?;
-    document.goals = goals::judge(&document);
+    derive(&mut document);
     finish(&document, wanted)
 }
 

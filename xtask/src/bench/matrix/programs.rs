@@ -1,7 +1,5 @@
 //! Debian's programs under load (tests/workloads/load.sh), in a container that is the same in every column.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result, ensure};
 
 use super::super::MACHINE_MIB;
@@ -9,7 +7,7 @@ use super::super::column::Column;
 use super::super::counted;
 use super::super::counts::Counts;
 use super::super::report::document::{Cell, Row};
-use super::{LEFT_OUT, Wanted, quantities, why_not};
+use super::{LEFT_OUT, Wanted, quantities, single, why_not};
 use crate::build;
 use crate::container::{Container, ContainerArgs};
 
@@ -45,6 +43,9 @@ fn once(column: Column, run: u32) -> Result<Loads> {
     beyond(&counted.stretches("LOAD ")?)
 }
 
+/// Entries to ring 0 by a process's system call.
+const BY_TRAP: &str = "system calls by trap";
+
 /// Rows of all quantities, and how many system calls are function calls.
 pub fn rows(wanted: &Wanted) -> Result<Vec<Row>> {
     let columns = wanted.columns().map(|(column, is_wanted)| match (is_wanted, column.has_programs()) {
@@ -66,31 +67,32 @@ pub fn rows(wanted: &Wanted) -> Result<Vec<Row>> {
         }
     };
     let mut rows = Vec::new();
-    for (what, of) in quantities::ALL.iter().chain(&[("system calls by trap", (|c| c.syscalls as f64) as fn(&Counts) -> f64)]) {
+    for (what, of) in quantities::ALL.iter().chain(&[(BY_TRAP, (|c| c.syscalls as f64) as fn(&Counts) -> f64)]) {
         for work in &works {
             let cells = columns.iter().map(|column| values(column, work, of)).collect();
             rows.push(Row { part: "program".into(), work: (*work).clone(), what: (*what).into(), unit: REQUEST.into(), cells });
         }
     }
-    let of_work: BTreeMap<&String, Cell> = works.iter().map(|work| (*work, by_call(&rows, work))).collect();
-    for work in &works {
-        let cells = Column::ALL.map(|c| {
-            if c == Column::Abom {
-                of_work.get(work).cloned().unwrap_or_else(|| Cell::none("not run"))
-            } else {
-                Cell::none("there is no ABOM")
-            }
-        });
-        let what = "system calls by call, %".to_string();
-        rows.push(Row { part: "program".into(), work: (*work).clone(), what, unit: REQUEST.into(), cells: cells.into() });
-    }
     Ok(rows)
 }
 
+/// What the rows of programs under load have of system calls that are function calls.
+const BY_CALL: &str = "system calls by call, %";
+
+/// Rows of [`BY_CALL`], made of those of system calls that trap; such as there are in `rows` go.
+pub fn by_call(rows: &mut Vec<Row>) -> Vec<Row> {
+    rows.retain(|r| r.what != BY_CALL);
+    let traps = rows.iter().filter(|r| r.what == BY_TRAP);
+    let row = |traps: &Row| {
+        let why = "there is no ABOM";
+        single(&traps.part, &traps.work, BY_CALL, &traps.unit, Column::Abom, share(traps), why)
+    };
+    traps.map(row).collect()
+}
+
 /// How many of the system calls that trap with ABOM off do not with it on, in per cent.
-fn by_call(rows: &[Row], work: &str) -> Cell {
-    let row = rows.iter().find(|r| r.work == work && r.what == "system calls by trap");
-    let traps = |column: Column| row.and_then(|r| r.cells.get(column as usize)).and_then(Cell::value);
+fn share(by_trap: &Row) -> Cell {
+    let traps = |column: Column| by_trap.cells.get(column as usize).and_then(Cell::value);
     match (traps(Column::Trap), traps(Column::Abom)) {
         (Some(off), Some(on)) if off > 0.0 => Cell::of(&[100.0 * (1.0 - on / off)]),
         _ => Cell::none("this takes both columns, ABOM off and on"),
@@ -108,8 +110,12 @@ mod tests {
 
     #[test]
     fn calls_are_what_traps_no_more() {
-        let rows = [row([8.0, 8.0, 8.0, 8.0, 8.0, 0.5])];
-        assert_eq!(by_call(&rows, "a server").value(), Some(93.75));
-        assert_eq!(by_call(&rows, "another").value(), None);
+        let mut rows = vec![row([8.0, 8.0, 8.0, 8.0, 8.0, 0.5])];
+        let first = by_call(&mut rows);
+        assert_eq!(first[0].cells[Column::Abom as usize].value(), Some(93.75));
+        assert_eq!(first[0].cells[0].value(), None);
+        rows.extend(first);
+        assert_eq!(by_call(&mut rows).len(), 1);
+        assert_eq!(rows.len(), 1);
     }
 }

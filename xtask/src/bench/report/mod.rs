@@ -1,5 +1,6 @@
 //! What the matrix has found: one document, and the forms in which it is shown.
 
+pub mod add;
 pub mod chart;
 pub mod compare;
 pub mod document;
