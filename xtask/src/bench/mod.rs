@@ -176,7 +176,7 @@ pub struct BenchArgs {
     /// Parts of the matrix, all if none are named
     #[arg(long, value_enum, value_delimiter = ',')]
     parts: Vec<matrix::Part>,
-    /// What this run leaves out is as the last one of the same commit had it
+    /// What this run leaves out is as the last one had it, of the same hypervisors and programs
     #[arg(long)]
     add: bool,
     /// Fails if a count of the matrix has grown since that document, tests/bench/baseline.json if none is named

@@ -10,6 +10,7 @@ use super::super::counted::THE_SAME_AGAIN;
 use super::super::report::document::Facts;
 use super::super::{MACHINE_MIB, XEN_OPTIONS};
 use super::Wanted;
+use crate::build::{self, Profile};
 use crate::{debian, linux, qemu, setup, sh};
 
 /// The first line of what a command says.
@@ -32,6 +33,13 @@ fn kernel(name: &str) -> Result<String> {
     config.lines().filter(|l| l.starts_with("CONFIG_")).for_each(|l| l.hash(&mut hash));
     let made_of = folder.file_name().and_then(|n| n.to_str()).context("a kernel's folder has a name")?.to_string();
     Ok(format!("{made_of}, configuration {:016x}", hash.finish()))
+}
+
+/// A hash of a file.
+fn hash_of(file: &Path) -> Result<String> {
+    let mut hash = DefaultHasher::new();
+    std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?.hash(&mut hash);
+    Ok(format!("{:016x}", hash.finish()))
 }
 
 /// Why there are no times.
@@ -63,7 +71,11 @@ pub fn gather(wanted: &Wanted) -> Result<Facts> {
         machine: format!("one CPU ({}), {MACHINE_MIB} MiB", qemu::CPU),
         host: processor.into(),
         kernels,
-        hypervisors: vec![format!("X-Kernel of {commit}"), format!("{xen} ({})", XEN_OPTIONS.trim())],
+        programs: vec![format!("tests/linux/ops, {}", hash_of(&build::programs()?.join("ops"))?)],
+        hypervisors: vec![
+            format!("X-Kernel, {}", hash_of(&build::x_kernel(Profile::Release)?)?),
+            format!("{xen} ({})", XEN_OPTIONS.trim()),
+        ],
         mitigations: format!(
             "none on either side: the kernels are built without, the X-Kernel has none, Xen is told {}",
             XEN_OPTIONS.trim()

@@ -7,14 +7,14 @@ use super::document::{Cell, Document, Row};
 /// Adds to `now` what `before` has and this run left out.
 ///
 /// # Errors
-/// If they are not of the same source, or were not measured in the same way.
+/// If they are not of the same hypervisors and programs, or were not measured in the same way.
 pub fn add(before: Document, mut now: Document, left_out: &str) -> Result<Document> {
     let same = |what: &str, a: &str, b: &str| {
         ensure!(a == b, "the last document is of another {what}: {a}, and this run of {b}");
         Ok(())
     };
-    same("commit", &before.facts.commit, &now.facts.commit)?;
-    ensure!(!now.facts.commit.contains(','), "what is in no commit may differ from one run to the next: commit the changes first");
+    same("hypervisor", &before.facts.hypervisors.join(", "), &now.facts.hypervisors.join(", "))?;
+    same("program", &before.facts.programs.join(", "), &now.facts.programs.join(", "))?;
     same("emulator", &before.facts.emulator, &now.facts.emulator)?;
     same("machine", &before.facts.machine, &now.facts.machine)?;
     ensure!(before.columns == now.columns, "the last document has other columns");
@@ -37,6 +37,9 @@ pub fn add(before: Document, mut now: Document, left_out: &str) -> Result<Docume
     now.profiles.extend(others);
     let kernels: Vec<_> = before.facts.kernels.into_iter().filter(|k| !now.facts.kernels.contains(k)).collect();
     now.facts.kernels.extend(kernels);
+    if before.facts.commit != now.facts.commit {
+        now.facts.commit = format!("{}; {}", before.facts.commit, now.facts.commit);
+    }
     now.facts.command = format!("{}; {}", before.facts.command, now.facts.command);
     now.facts.runs = now.facts.runs.min(before.facts.runs);
     Ok(now)
@@ -63,13 +66,12 @@ mod tests {
     }
 
     #[test]
-    fn documents_of_two_sources_stay_apart() {
+    fn documents_of_different_things_stay_apart() {
         let mut now = example();
-        now.facts.commit = "another".into();
+        now.facts.hypervisors = vec!["another".into()];
         assert!(add(example(), now, "left out").is_err());
-        let (mut before, mut now) = (example(), example());
-        before.facts.commit = "a, with changes".into();
-        now.facts.commit = before.facts.commit.clone();
-        assert!(add(before, now, "left out").is_err());
+        let mut now = example();
+        now.facts.programs = vec!["another".into()];
+        assert!(add(example(), now, "left out").is_err());
     }
 }

@@ -25,7 +25,9 @@ pub struct Facts {
     pub host: String,
     /// Kernels, by what they are made of, and a hash of each configuration.
     pub kernels: Vec<String>,
+    /// Hypervisors and programs of ours, by hashes of what they are.
     pub hypervisors: Vec<String>,
+    pub programs: Vec<String>,
     pub mitigations: String,
     /// How often each column was run.
     pub runs: u32,

@@ -178,6 +178,7 @@ fn machine(out: &mut String, document: &Document) {
     line("host", &facts.host);
     facts.kernels.iter().for_each(|k| line("kernel", k));
     facts.hypervisors.iter().for_each(|h| line("hypervisor", h));
+    facts.programs.iter().for_each(|p| line("program", p));
     line("mitigations", &facts.mitigations);
     line("nanoseconds", &format!("not measured: {}", facts.nanoseconds));
     out.push_str("</dl>\n");
