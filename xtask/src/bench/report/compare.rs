@@ -1,6 +1,6 @@
 //! Which counts have grown since a document that was kept.
 
-use super::document::{Cell, Document};
+use super::document::{Cell, Document, Row};
 
 /// What has changed: what has grown, what was measured and is not any more, and how many cells were compared.
 #[derive(Debug, Default, PartialEq)]
@@ -15,20 +15,20 @@ const TICK: f64 = 0.002;
 /// And less than this, in all: a count that is nearly none.
 const LEAST: f64 = 0.01;
 
-/// Compares all that both have. A count has grown if it is larger by more than what either document says its runs are
-/// apart.
+/// Compares all that both have. A count has grown if it is larger by more than what either document says that runs of its
+/// row are apart, in any column: two runs may agree by chance where others do not.
 pub fn compare(before: &Document, now: &Document) -> Changes {
     let mut changes = Changes::default();
     for row in &before.rows {
+        let known = spread(row).max(now.row(&row.work, &row.what).map_or(0.0, spread)).max(TICK);
         for (heading, old) in before.columns.iter().zip(&row.cells) {
-            let Cell::Measured { value: old, spread: old_spread } = *old else { continue };
+            let Some(old) = old.value() else { continue };
             let name = format!("{}, {}, {}", row.work, row.what, heading.name);
             match now.cell(&row.work, &row.what, &heading.name) {
                 Cell::NotMeasured { not_measured } => changes.gone.push(format!("{name}: {not_measured}")),
-                Cell::Measured { value, spread } => {
+                Cell::Measured { value, .. } => {
                     changes.compared += 1;
-                    let allowed = old.abs() * spread.max(old_spread).max(TICK) + LEAST;
-                    if value > old + allowed {
+                    if value > old + old.abs() * known + LEAST {
                         changes.grown.push(format!("{name}: {old:.2} before, {value:.2} now ({})", grown_by(old, value)));
                     }
                 }
@@ -36,6 +36,12 @@ pub fn compare(before: &Document, now: &Document) -> Changes {
         }
     }
     changes
+}
+
+/// How far runs of a row are apart at most.
+fn spread(row: &Row) -> f64 {
+    let all = row.cells.iter().map(|cell| if let Cell::Measured { spread, .. } = cell { *spread } else { 0.0 });
+    all.fold(0.0, f64::max)
 }
 
 fn grown_by(old: f64, value: f64) -> String {
@@ -75,7 +81,15 @@ mod tests {
         assert!(compare(&example(), &now).grown.is_empty());
         set(&mut now, 1, 1, Cell::of(&[1110.0]));
         assert_eq!(compare(&example(), &now).grown.len(), 1);
+        // Another column of the same row.
+        let (mut before, mut now) = (example(), example());
+        set(&mut before, 1, 0, Cell::of(&[500.0]));
+        set(&mut now, 1, 0, Cell::of(&[540.0]));
+        assert!(compare(&before, &now).grown.is_empty());
+        set(&mut now, 1, 0, Cell::of(&[560.0]));
+        assert_eq!(compare(&before, &now).grown.len(), 1);
         // Less is no growth.
+        let mut now = example();
         set(&mut now, 1, 1, Cell::of(&[10.0]));
         assert!(compare(&example(), &now).grown.is_empty());
     }
