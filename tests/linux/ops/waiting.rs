@@ -69,10 +69,13 @@ pub fn futex_round_trip(calls: Calls) -> io::Result<Body> {
 /// Asks for events where one file has one.
 pub fn epoll_ready(calls: Calls) -> io::Result<Body> {
     // SAFETY: no memory is named.
-    let (epoll, event) = unsafe { (libc::epoll_create1(0), libc::eventfd(1, 0)) };
+    let epoll = unsafe { libc::epoll_create1(0) };
+    // SAFETY: as above.
+    let event = unsafe { libc::eventfd(1, 0) };
     let mut wanted = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 7 };
+    let (epoll, event) = (check(epoll)?, check(event)?);
     // SAFETY: the event is read.
-    check(unsafe { libc::epoll_ctl(check(epoll)?, libc::EPOLL_CTL_ADD, check(event)?, &raw mut wanted) })?;
+    check(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, event, &raw mut wanted) })?;
     Ok(Box::new(move |n| {
         let mut got = libc::epoll_event { events: 0, u64: 0 };
         for _ in 0..n {

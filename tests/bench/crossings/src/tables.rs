@@ -16,7 +16,7 @@ const CALLS: u64 = 4096;
 /// Entries that hypercall `number` writes, by its first two arguments.
 pub fn writes(number: u64, first: u64, second: u64) -> u64 {
     match number {
-        MULTICALL => (0..second.min(CALLS)).map(|i| of_call(first.wrapping_add(i * CALL as u64))).sum(),
+        MULTICALL => (0..second.min(CALLS)).map(|i| of_call(first.wrapping_add(i.wrapping_mul(CALL as u64)))).sum(),
         _ => single(number, second),
     }
 }

@@ -40,9 +40,15 @@ pub fn read(from: &Path) -> Result<Document> {
 pub fn show(document: &Document) -> Result<()> {
     print!("{}", tables::text(document));
     let file = |name: &str| sh::target(&format!("{FOLDER}/{name}"));
-    std::fs::write(file(JSON)?, format!("{}\n", serde_json::to_string_pretty(document)?))?;
+    std::fs::write(file(JSON)?, document.json()?)?;
     std::fs::write(file("report.csv")?, tables::csv(document))?;
     let figures = figures::all(document);
+    // Those of another document are not this one's.
+    for old in std::fs::read_dir(file("")?)?.filter_map(|entry| Some(entry.ok()?.path())) {
+        if old.extension().is_some_and(|end| end == "svg") {
+            std::fs::remove_file(old)?;
+        }
+    }
     for figure in &figures {
         std::fs::write(file(&format!("{}.svg", figure.name))?, &figure.svg)?;
     }
