@@ -65,23 +65,9 @@ enum Verb {
     },
     /// Boots a guest that makes random hypercalls, beside a canary, with every count made again meanwhile
     Fuzz(fuzz::FuzzArgs),
-    /// Measures beside Debian's Xen: `boot` (time), `crossings` (ring crossings, instructions), `memory`; and X-LibOS in X-mode
-    /// beside without, on Xen and natively: `operations` of the kernel, `workloads` (which programs work); `footprint`: what a
-    /// container takes; `containers`: what many idle ones take
-    Bench {
-        /// What to measure
-        #[arg(default_value = "boot")]
-        name: String,
-        /// How often `boot` is run; the median counts
-        #[arg(long, default_value_t = 3)]
-        runs: u32,
-        /// The kernel of `workloads`, instead of linux:libos
-        #[arg(long)]
-        kernel: Option<String>,
-        /// How many `containers`, instead of 1, 10, 50 and 100
-        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=240))]
-        count: Option<u32>,
-    },
+    /// Measures X-Containers beside their peers, in one matrix: operations of the kernel and programs, natively, on Debian's
+    /// Xen and on the X-Kernel. Tables, JSON, CSV, figures and a page go to target/bench/report
+    Bench(bench::BenchArgs),
     /// Builds X-LibOS, the Linux of the containers (cached by what it is made of)
     Libos(linux::LibosArgs),
     /// Makes a bootable image (BIOS and UEFI, CD or USB stick) at target/x-kernel.iso
@@ -103,7 +89,7 @@ fn main() -> ExitCode {
         Verb::Kill(args) => top::kill::run(&args),
         Verb::Test { names } => test::run(&names),
         Verb::Fuzz(args) => fuzz::run(&args).map(|()| ExitCode::SUCCESS),
-        Verb::Bench { name, runs, kernel, count } => bench::run(&name, runs, kernel.as_deref(), count).map(|()| ExitCode::SUCCESS),
+        Verb::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
         Verb::Libos(args) => linux::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Iso(guest) => run::iso(&guest).map(|()| ExitCode::SUCCESS),
         Verb::Deb => deb::run().map(|()| ExitCode::SUCCESS),

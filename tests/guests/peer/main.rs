@@ -2,7 +2,7 @@
 //! program: the granter offers, the mapper takes.
 //!
 //! On the command line: `granter` or `mapper`; `other=` the other's domid; and `granter-dies` or `mapper-dies` where
-//! that is the experiment. There is no store to meet in: the granter's first grant, whose number both know, is a page
+//! that is the experiment; `counted` to do nothing but what is counted. There is no store to meet in: the granter's first grant, whose number both know, is a page
 //! in which each says how far it has come.
 #![no_std]
 #![no_main]
@@ -10,6 +10,7 @@
 
 mod channels;
 mod copies;
+mod counted;
 mod deaths;
 mod mappings;
 mod meeting;
@@ -33,6 +34,10 @@ fn main() {
     }
     if says("mapper-dies") {
         return deaths::of_mapper(&me);
+    }
+    if says("counted") {
+        counted::run(&me);
+        return me.part();
     }
     channels::run(&me);
     mappings::run(&me);

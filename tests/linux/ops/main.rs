@@ -1,44 +1,65 @@
-//! Single operations of the kernel, many times each, between marks: `ops trap|call [NAME[=TIMES]…]`.
+//! Single operations of the kernel, many times each, between marks: `ops library|trap|call|jump [NAME[=TIMES]…]`.
 //!
 //! A mark is the system call `times`, which the counting plugin knows (tests/bench/crossings). One line is printed for
-//! each operation: its name and how often it was done. `call` makes the measured system calls through the table.
+//! each operation: its name and how often it was done. `library` makes the measured system calls as a program that has a C
+//! library does, `trap` by the instruction on the spot, `call` and `jump` through the table. `ops mark` makes a mark and
+//! nothing else, for scripts.
 
 #![expect(unsafe_code, reason = "system calls, in the form that is measured")]
 // UNSAFETY: raw system calls are what is measured.
 
+mod calls;
 mod memory;
+mod waiting;
 mod work;
 
+use std::arch::asm;
 use std::process::ExitCode;
 
+use calls::Calls;
 use linux_programs::way::{Way, Ways};
 use work::OPERATIONS;
 
-/// A mark for the plugin.
+/// A mark for the plugin. It reads a flag from before the system call afterwards: so its site is none that may become a
+/// function call, and the plugin sees each mark.
 fn mark() {
     // SAFETY: the buffer may be null.
-    unsafe { libc::times(std::ptr::null_mut()) };
+    unsafe {
+        asm!("cmp edi, 1", "syscall", "sete dl", inlateout("rax") libc::SYS_times => _, in("rdi") 0usize, out("dl") _,
+             lateout("rcx") _, lateout("r11") _);
+    }
+}
+
+/// Waits until the clock has just ticked: so that as many ticks fall into what follows, at the same places, in each run.
+fn tick() {
+    let now = || {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: there is room for the time. It is read without a system call.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
+        (time.tv_sec, time.tv_nsec)
+    };
+    let before = now();
+    while now() == before {}
 }
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let calls = match args.next().as_deref() {
-        Some("trap") => Way::Instruction,
+        Some("mark") => {
+            mark();
+            return ExitCode::SUCCESS;
+        }
+        Some("library") => Calls::Library,
+        Some("trap") => Calls::By(Way::Instruction),
         Some(by @ ("call" | "jump")) => match Ways::find() {
-            Some(ways) => {
-                if by == "call" {
-                    ways.table
-                } else {
-                    ways.jump
-                }
-            }
+            Some(ways) => Calls::By(if by == "call" { ways.table } else { ways.jump }),
             None => {
                 eprintln!("ops: there is no table of system calls here");
                 return ExitCode::FAILURE;
             }
         },
         _ => {
-            eprintln!("usage: ops trap|call|jump [NAME[=TIMES]…]");
+            eprintln!("usage: ops mark, or ops library|trap|call|jump [NAME[=TIMES]…]");
             return ExitCode::from(2);
         }
     };
@@ -60,6 +81,7 @@ fn main() -> ExitCode {
             }
         };
         body(times / 10 + 1);
+        tick();
         mark();
         body(times);
         mark();

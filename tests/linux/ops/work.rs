@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use linux_programs::way::Way;
-
-use crate::memory;
+use crate::calls::Calls;
+use crate::{memory, waiting};
 
 /// Does an operation so many times.
 pub type Body = Box<dyn FnMut(u32)>;
@@ -18,7 +17,7 @@ pub type Body = Box<dyn FnMut(u32)>;
 pub struct Operation {
     pub name: &'static str,
     pub count: u32,
-    pub prepare: fn(Way) -> io::Result<Body>,
+    pub prepare: fn(Calls) -> io::Result<Body>,
 }
 
 /// All of them, the empty loop first: the system calls without arguments have it in them.
@@ -26,25 +25,33 @@ pub const OPERATIONS: &[Operation] = &[
     Operation { name: "loop", count: 20_000, prepare: empty },
     Operation { name: "getpid", count: 20_000, prepare: getpid },
     Operation { name: "read-zero", count: 10_000, prepare: read_zero },
+    Operation { name: "write-null", count: 10_000, prepare: write_null },
+    Operation { name: "futex-wake", count: 10_000, prepare: waiting::futex_wake },
+    Operation { name: "epoll-ready", count: 5_000, prepare: waiting::epoll_ready },
     Operation { name: "pipe-round-trip", count: 2_000, prepare: pipe_round_trip },
+    Operation { name: "futex-round-trip", count: 1_000, prepare: waiting::futex_round_trip },
     Operation { name: "switch-processes", count: 2_000, prepare: switch_processes },
     Operation { name: "switch-threads", count: 2_000, prepare: switch_threads },
     Operation { name: "signal-self", count: 2_000, prepare: signal_self },
     Operation { name: "fork-exit-wait", count: 200, prepare: fork_exit_wait },
+    Operation { name: "fork-exit-wait-64m", count: 20, prepare: fork_exit_wait_large },
     Operation { name: "fork-exec-wait", count: 100, prepare: fork_exec_wait },
     Operation { name: "mmap-touch-munmap", count: 1_000, prepare: memory::mmap_one },
     Operation { name: "mmap-touch-munmap-16", count: 200, prepare: memory::mmap_sixteen },
-    Operation { name: "page-fault", count: 2_000, prepare: memory::page_fault },
+    Operation { name: "page-fault", count: 1_000, prepare: memory::page_fault },
+    Operation { name: "page-fault-sequential", count: 2_000, prepare: memory::page_fault_sequential },
+    Operation { name: "page-fault-file", count: 300, prepare: memory::page_fault_file },
     Operation { name: "timer-tick", count: 100, prepare: timer_tick },
+    Operation { name: "compute", count: 50, prepare: compute },
 ];
 
 /// The last error, if a C function has failed.
-fn check(result: i32) -> io::Result<i32> {
+pub fn check(result: i32) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// What `getpid` does, less the call.
-fn empty(_: Way) -> io::Result<Body> {
+fn empty(_: Calls) -> io::Result<Body> {
     Ok(Box::new(|n| {
         for _ in 0..n {
             let result: usize;
@@ -59,7 +66,7 @@ fn empty(_: Way) -> io::Result<Body> {
     }))
 }
 
-fn getpid(calls: Way) -> io::Result<Body> {
+fn getpid(calls: Calls) -> io::Result<Body> {
     Ok(Box::new(move |n| {
         for _ in 0..n {
             // SAFETY: it has no arguments.
@@ -69,7 +76,7 @@ fn getpid(calls: Way) -> io::Result<Body> {
     }))
 }
 
-fn read_zero(calls: Way) -> io::Result<Body> {
+fn read_zero(calls: Calls) -> io::Result<Body> {
     // SAFETY: the path is a string.
     let file = check(unsafe { libc::open(c"/dev/zero".as_ptr(), libc::O_RDONLY) })?;
     Ok(Box::new(move |n| {
@@ -78,6 +85,19 @@ fn read_zero(calls: Way) -> io::Result<Body> {
             // SAFETY: the buffer is one byte.
             let got = unsafe { calls.call(libc::SYS_read, [file as usize, (&raw mut byte) as usize, 1]) };
             assert_eq!(got, 1);
+        }
+    }))
+}
+
+fn write_null(calls: Calls) -> io::Result<Body> {
+    // SAFETY: the path is a string.
+    let file = check(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_WRONLY) })?;
+    Ok(Box::new(move |n| {
+        let byte = 1u8;
+        for _ in 0..n {
+            // SAFETY: the buffer is one byte.
+            let sent = unsafe { calls.call(libc::SYS_write, [file as usize, (&raw const byte) as usize, 1]) };
+            assert_eq!(sent, 1);
         }
     }))
 }
@@ -91,7 +111,7 @@ fn pipe() -> io::Result<[i32; 2]> {
 }
 
 /// Sends a byte on one pipe and waits for one on another.
-fn exchange(calls: Way, to: i32, from: i32) {
+fn exchange(calls: Calls, to: i32, from: i32) {
     let mut byte = 0u8;
     // SAFETY: the buffer is one byte.
     let sent = unsafe { calls.call(libc::SYS_write, [to as usize, (&raw mut byte) as usize, 1]) };
@@ -125,7 +145,7 @@ impl Drop for Helper {
     }
 }
 
-fn pipe_round_trip(calls: Way) -> io::Result<Body> {
+fn pipe_round_trip(calls: Calls) -> io::Result<Body> {
     let (to, from) = (pipe()?, pipe()?);
     let helper = Helper::start(|| {
         let mut byte = 0u8;
@@ -141,7 +161,7 @@ fn pipe_round_trip(calls: Way) -> io::Result<Body> {
 }
 
 /// Lets the other one run, which does the same: two switches each time.
-fn yield_once(calls: Way) {
+fn yield_once(calls: Calls) {
     // SAFETY: it has no arguments.
     unsafe { calls.call(libc::SYS_sched_yield, []) };
 }
@@ -162,7 +182,7 @@ fn policy(policy: i32, priority: i32) -> io::Result<()> {
     check(unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) }).map(drop)
 }
 
-fn switch_processes(calls: Way) -> io::Result<Body> {
+fn switch_processes(calls: Calls) -> io::Result<Body> {
     take_turns()?;
     let helper = Helper::start(|| yield_once(calls))?;
     Ok(Box::new(move |n| {
@@ -171,7 +191,7 @@ fn switch_processes(calls: Way) -> io::Result<Body> {
     }))
 }
 
-fn switch_threads(calls: Way) -> io::Result<Body> {
+fn switch_threads(calls: Calls) -> io::Result<Body> {
     take_turns()?;
     let running = Arc::new(());
     let theirs = Arc::downgrade(&running);
@@ -193,7 +213,7 @@ extern "C" fn count_signal(_: i32) {
     HANDLED.fetch_add(1, Ordering::Relaxed);
 }
 
-fn signal_self(calls: Way) -> io::Result<Body> {
+fn signal_self(calls: Calls) -> io::Result<Body> {
     // SAFETY: the handler only adds to a counter.
     unsafe { libc::signal(libc::SIGUSR1, count_signal as *const () as libc::sighandler_t) };
     // SAFETY: it has no arguments.
@@ -209,7 +229,7 @@ fn signal_self(calls: Way) -> io::Result<Body> {
 }
 
 /// Starts a child that does `act`, and waits for it.
-fn child(calls: Way, act: impl Fn()) {
+fn child(calls: Calls, act: impl Fn()) {
     // SAFETY: the child does nothing but make system calls, and has its own memory.
     let pid = unsafe { calls.call(libc::SYS_fork, []) };
     assert!(pid >= 0);
@@ -224,11 +244,20 @@ fn child(calls: Way, act: impl Fn()) {
     assert!(libc::WIFEXITED(status));
 }
 
-fn fork_exit_wait(calls: Way) -> io::Result<Body> {
+fn fork_exit_wait(calls: Calls) -> io::Result<Body> {
     Ok(Box::new(move |n| (0..n).for_each(|_| child(calls, || {}))))
 }
 
-fn fork_exec_wait(calls: Way) -> io::Result<Body> {
+/// The same, of a process with 64 MiB of memory in use.
+fn fork_exit_wait_large(calls: Calls) -> io::Result<Body> {
+    let memory = vec![1u8; 64 << 20];
+    Ok(Box::new(move |n| {
+        std::hint::black_box(&memory);
+        (0..n).for_each(|_| child(calls, || {}));
+    }))
+}
+
+fn fork_exec_wait(calls: Calls) -> io::Result<Body> {
     const PROGRAM: &CStr = c"/bin/true";
     Ok(Box::new(move |n| {
         for _ in 0..n {
@@ -242,13 +271,23 @@ fn fork_exec_wait(calls: Way) -> io::Result<Body> {
 }
 
 /// Runs for so many hundredths of a second, which is when the clock ticks. Nobody is asked for the time meanwhile.
-fn timer_tick(_: Way) -> io::Result<Body> {
+fn timer_tick(_: Calls) -> io::Result<Body> {
     let (start, before) = (std::time::Instant::now(), time_stamp());
     while start.elapsed().as_millis() < 100 {}
     let per_tick = (time_stamp() - before) / 10;
     Ok(Box::new(move |n| {
         let end = time_stamp() + per_tick * u64::from(n);
         while time_stamp() < end {}
+    }))
+}
+
+/// A hundred thousand rounds of arithmetic, in registers: what nothing can be gained for.
+fn compute(_: Calls) -> io::Result<Body> {
+    Ok(Box::new(|n| {
+        let mut sum = 1u64;
+        for round in 0..u64::from(n) * 100_000 {
+            sum = std::hint::black_box(sum.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ round);
+        }
     }))
 }
 

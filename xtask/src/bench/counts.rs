@@ -34,6 +34,8 @@ pub struct Counts {
     pub cr4: u64,
     pub invlpg: u64,
     pub port_io: u64,
+    /// Page-table entries that hypercalls were asked to write.
+    pub table_writes: u64,
     pub syscalls: u64,
     pub unexplained: u64,
     pub hypercalls: Vec<u64>,
@@ -62,22 +64,34 @@ impl Counts {
 
     /// What was done since `earlier`.
     pub fn since(&self, earlier: &Self) -> Self {
-        let list = |a: &[u64], b: &[u64]| a.iter().zip(b).map(|(a, b)| a - b).collect();
+        self.each(earlier, |now, before| now - before)
+    }
+
+    /// What this work took beyond `less` of the same. None if it took less in what all work takes; of all else there may be
+    /// next to nothing, and some more by chance.
+    pub fn beyond(&self, less: &Self) -> Option<Self> {
+        let more = self.user > less.user && self.kernel + self.ring0 > less.kernel + less.ring0;
+        more.then(|| self.each(less, u64::saturating_sub))
+    }
+
+    fn each(&self, other: &Self, of: impl Fn(u64, u64) -> u64) -> Self {
+        let list = |a: &[u64], b: &[u64]| a.iter().zip(b).map(|(a, b)| of(*a, *b)).collect();
         Self {
             at: self.at,
-            kernel: self.kernel - earlier.kernel,
-            user: self.user - earlier.user,
-            ring0: self.ring0 - earlier.ring0,
-            string_steps: self.string_steps - earlier.string_steps,
-            guest_string_steps: self.guest_string_steps - earlier.guest_string_steps,
-            cr3: self.cr3 - earlier.cr3,
-            cr4: self.cr4 - earlier.cr4,
-            invlpg: self.invlpg - earlier.invlpg,
-            port_io: self.port_io - earlier.port_io,
-            syscalls: self.syscalls - earlier.syscalls,
-            unexplained: self.unexplained - earlier.unexplained,
-            hypercalls: list(&self.hypercalls, &earlier.hypercalls),
-            vectors: list(&self.vectors, &earlier.vectors),
+            kernel: of(self.kernel, other.kernel),
+            user: of(self.user, other.user),
+            ring0: of(self.ring0, other.ring0),
+            string_steps: of(self.string_steps, other.string_steps),
+            guest_string_steps: of(self.guest_string_steps, other.guest_string_steps),
+            cr3: of(self.cr3, other.cr3),
+            cr4: of(self.cr4, other.cr4),
+            invlpg: of(self.invlpg, other.invlpg),
+            port_io: of(self.port_io, other.port_io),
+            table_writes: of(self.table_writes, other.table_writes),
+            syscalls: of(self.syscalls, other.syscalls),
+            unexplained: of(self.unexplained, other.unexplained),
+            hypercalls: list(&self.hypercalls, &other.hypercalls),
+            vectors: list(&self.vectors, &other.vectors),
         }
     }
 
@@ -117,6 +131,7 @@ impl Counts {
             ("loads of CR3".to_string(), self.cr3),
             ("loads of CR4".to_string(), self.cr4),
             ("invlpg".to_string(), self.invlpg),
+            ("page-table entries by hypercall".to_string(), self.table_writes),
             ("in, out".to_string(), self.port_io),
             ("instructions: ring 0".to_string(), self.ring0),
             ("  guest kernel".to_string(), self.kernel),

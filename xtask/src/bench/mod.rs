@@ -1,20 +1,24 @@
 //! `bench`: the X-Kernel beside Debian's Xen, with the same kernel, initrd, memory and machine.
 //!
-//! `boot` is time, `crossings` what the same work costs in entries to ring 0 and in instructions, `memory` what the
-//! hypervisor keeps for itself. `operations` and `workloads` are about X-LibOS: what single operations of the kernel cost,
-//! and whether programs work, on the X-Kernel, on Xen and on the machine itself. `footprint` is what a container takes,
-//! `containers` what many take.
+//! `matrix` is all that is counted of X-LibOS beside its peers, in one table. The others are parts by themselves: `boot` is
+//! time, `crossings` what the same work costs in entries to ring 0 and in instructions, `memory` what the hypervisor keeps
+//! for itself, `workloads` whether programs work, `abom` how many of their system calls become function calls, `null-call`
+//! what one takes, `footprint` what a container takes, `containers` what many take. `report` shows the last matrix again.
 
 mod abom;
 mod boot;
+mod column;
 mod containers;
+mod counted;
 mod counts;
 mod crossings;
 mod footprint;
+mod matrix;
 mod memory;
 mod null_call;
-mod operations;
 mod place;
+mod profile;
+mod report;
 mod workloads;
 
 use std::path::{Path, PathBuf};
@@ -22,7 +26,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use clap::Args;
 
+use self::column::Column;
 use crate::initrd::Script;
 use crate::iso::{self, Boot};
 use crate::qemu::{self, BootFrom, Ended, Input, Machine};
@@ -157,20 +163,57 @@ pub fn save(name: &str, value: &serde_json::Value) -> Result<()> {
 }
 
 /// `bench`.
-pub fn run(name: &str, runs: u32, kernel: Option<&str>, count: Option<u32>) -> Result<()> {
-    match name {
+#[derive(Args)]
+pub struct BenchArgs {
+    /// What to measure: matrix, or a part by itself: abom, boot, containers, crossings, footprint, memory, null-call, workloads; report
+    /// shows the last matrix again
+    #[arg(default_value = "matrix")]
+    name: String,
+    /// How often each column of the matrix is run, 2 if nothing is said, or `boot`, 3; the middle counts
+    #[arg(long)]
+    runs: Option<u32>,
+    /// Columns of the matrix, all if none are named
+    #[arg(long, value_enum, value_delimiter = ',')]
+    columns: Vec<Column>,
+    /// Parts of the matrix, all if none are named
+    #[arg(long, value_enum, value_delimiter = ',')]
+    parts: Vec<matrix::Part>,
+    /// What this run leaves out is as the last one had it, of the same hypervisors and programs
+    #[arg(long)]
+    add: bool,
+    /// Fails if a count of the matrix has grown since that document, tests/bench/baseline.json if none is named
+    #[arg(long, value_name = "BASELINE", num_args = 0..=1, default_missing_value = "")]
+    compare: Option<String>,
+    /// How many `containers`, instead of 1, 10, 50 and 100
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=240))]
+    count: Option<u32>,
+    /// The kernel of `workloads` and `abom`, instead of linux:libos
+    #[arg(long)]
+    kernel: Option<String>,
+}
+
+/// `bench`.
+pub fn run(args: BenchArgs) -> Result<()> {
+    let kernel = args.kernel.as_deref();
+    let wanted = |runs: Option<u32>| matrix::Wanted {
+        columns: args.columns.clone(),
+        parts: args.parts.clone(),
+        runs: runs.unwrap_or(2),
+        add: args.add,
+        compare: args.compare.clone().map(PathBuf::from),
+    };
+    match args.name.as_str() {
         "abom" => abom::run(kernel),
-        "boot" => boot::run(runs.max(1)),
-        "containers" => containers::run(count),
+        "boot" => boot::run(args.runs.unwrap_or(3).max(1)),
+        "containers" => containers::run(args.count),
         "crossings" => crossings::run(),
         "footprint" => footprint::run(),
+        "matrix" => matrix::run(&wanted(args.runs)),
         "memory" => memory::run(),
         "null-call" => null_call::run(),
-        "operations" => operations::run(),
+        "report" => matrix::again(&wanted(args.runs)),
         "workloads" => workloads::run(kernel),
-        _ => bail!(
-            "nothing called '{name}' can be measured: abom, boot, containers, crossings, footprint, memory, null-call, operations, workloads"
-        ),
+        name => bail!("nothing called '{name}' can be measured: see `cargo xtask bench --help`"),
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Counts {
     pub invlpg: AtomicU64,
     /// `in` and `out`.
     pub port_io: AtomicU64,
+    /// Page-table entries that hypercalls were asked to write.
+    pub table_writes: AtomicU64,
     /// System calls of processes that entered ring 0.
     pub syscalls: AtomicU64,
     /// Hypercalls by number; those above go to the last.
@@ -50,6 +52,7 @@ impl Counts {
             cr4: AtomicU64::new(0),
             invlpg: AtomicU64::new(0),
             port_io: AtomicU64::new(0),
+            table_writes: AtomicU64::new(0),
             syscalls: AtomicU64::new(0),
             hypercalls: [const { AtomicU64::new(0) }; HYPERCALLS],
             vectors: [const { AtomicU64::new(0) }; 256],
@@ -70,6 +73,7 @@ impl Counts {
             ("cr4", &self.cr4),
             ("invlpg", &self.invlpg),
             ("port_io", &self.port_io),
+            ("table_writes", &self.table_writes),
             ("syscalls", &self.syscalls),
             ("unexplained", &self.unexplained),
         ];

@@ -8,7 +8,7 @@
 //!
 //! `-plugin libcrossings.so,out=FILE`: FILE gets a line of JSON when ring 0's part of the address space is entered for
 //! the first time, at the first hypercall, at the first system call that enters ring 0, at each `times` system call (the
-//! marks of a script) and at the end. With `profile=FILE`, that file gets the instructions by block, at the same moments.
+//! marks of a script; of a guest without processes, a hypercall of that number) and at the end. With `profile=FILE`, that file gets the instructions by block, at the same moments.
 //! With `interrupts=FILE`, that file gets at the end which instructions of guests interrupts came before, and how often.
 
 // UNSAFETY: it is loaded into a C program and talks to it.
@@ -18,6 +18,7 @@ mod counts;
 mod interrupts;
 mod profile;
 mod qemu;
+mod tables;
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::fs::File;
@@ -36,7 +37,8 @@ static qemu_plugin_version: c_int = 1;
 
 /// The hypervisor's part of the address space.
 const HYPERVISOR: RangeInclusive<u64> = 0xffff_8000_0000_0000..=0xffff_87ff_ffff_ffff;
-/// Linux's number of `times`: a call that no boot makes and a shell has a word for.
+/// Linux's number of `times`: a call that no boot makes and a shell has a word for. As a hypercall's number, it is none, and
+/// a mark of guests without processes.
 const MARK: u64 = 100;
 
 static COUNTS: Counts = Counts::new();
@@ -252,6 +254,11 @@ extern "C" fn block_entered(_: c_uint, _: *mut c_void) {
     if back > *HYPERVISOR.end() {
         write_line_once(&HYPERCALLED, "hypercall");
         add(COUNTS.hypercalls.get(usize::try_from(number).map_or(HYPERCALLS - 1, |nr| nr.min(HYPERCALLS - 1))));
+        let (first, second) = (qemu::read_register(Register::Rdi), qemu::read_register(Register::Rsi));
+        COUNTS.table_writes.fetch_add(tables::writes(number, first, second), Ordering::Relaxed);
+        if number == MARK {
+            write_line("mark");
+        }
         return;
     }
     write_line_once(&CALLED, "syscall");

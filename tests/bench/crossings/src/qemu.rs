@@ -63,6 +63,10 @@ pub enum Register {
     Rax = 0,
     /// rcx.
     Rcx = 2,
+    /// rsi.
+    Rsi = 4,
+    /// rdi.
+    Rdi = 5,
     /// rsp.
     Rsp = 7,
 }
