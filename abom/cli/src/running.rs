@@ -59,7 +59,9 @@ fn beside(program: &Program<'_>, site: u64, own: Option<Extent>, taken: &mut Tak
     let code = follow(program, code, site);
     let known = own.and_then(|own| Some((own, starts(&code, first, site).or_else(|| starts(&code, own.0, site))?)));
     let mut gaps = match &known {
-        Some((own, starts)) => gaps::around(&code, starts, *own, |at| Ok::<_, Refusal>(function(&program.elf, at)))?,
+        Some((own, starts)) => {
+            gaps::around(&code, starts, gaps::find(&code, starts), *own, |at| Ok::<_, Refusal>(function(&program.elf, at)))?
+        }
         None => gaps::behind(&code, site.saturating_add(2)),
     };
     gaps.retain(|g| g.start / PAGE == site / PAGE && g.end.saturating_sub(1) / PAGE == site / PAGE);

@@ -16,12 +16,30 @@ use xen_abi::memory::{XENMEM_decrease_reservation, XENMEM_populate_physmap, XenM
 const FORBIDDEN_ENTRY: u64 = 0x100 * PAGE | RW;
 const FORBIDDEN_DESCRIPTOR: u64 = 0x00af_9a00_0000_ffff;
 
-/// A page that the TLB knows as writable. It is written to last here.
-fn writable() -> u64 {
-    let va = memory::page();
-    memory::unprotect(va);
+/// A frame that the TLB knows as writable at `va`, and nowhere else.
+struct Writable {
+    va: u64,
+    mfn: u64,
+    pfn: u64,
+}
+
+/// Bits of a page's number that choose its place in a TLB whose places take one page each.
+const PLACES: u64 = 0xff;
+
+/// A page, which is written to last here.
+///
+/// The hypervisor reads the frame by its number. If that has the place of the address, it drives the translation out: then
+/// the frame is mapped a page further on.
+fn writable() -> Writable {
+    let (mut va, further) = (memory::page(), memory::page());
+    let (mfn, pfn) = (memory::mfn(va), memory::pfn(va));
+    if (va / PAGE ^ mfn) & PLACES == 0 {
+        equal("its mapping is taken away", memory::set_va(va, 0), 0);
+        va = further;
+    }
+    equal("it is mapped", memory::set_va(va, mfn * PAGE | RW), 0);
     instr::store64(va, 0);
-    va
+    Writable { va, mfn, pfn }
 }
 
 fn main() {
@@ -42,8 +60,7 @@ fn main() {
 
 /// Writable, then a page table.
 fn page_table() {
-    let va = writable();
-    let mfn = memory::mfn(va);
+    let Writable { va, mfn, .. } = writable();
     holds("a mapping made read-only, without a flush", memory::set_va_unflushed(va, mfn * PAGE | RO) == 0);
     // It still goes through, unless the hypervisor has flushed for a reason of its own.
     let _ = fault_of(|| instr::store64(va + 16, 0));
@@ -55,8 +72,7 @@ fn page_table() {
 
 /// Writable, then a descriptor table.
 fn descriptors() {
-    let va = writable();
-    let mfn = memory::mfn(va);
+    let Writable { va, mfn, .. } = writable();
     holds("a mapping made read-only, without a flush", memory::set_va_unflushed(va, mfn * PAGE | RO) == 0);
     // It still goes through, unless the hypervisor has flushed for a reason of its own.
     let _ = fault_of(|| instr::store64(va + 16, 0));
@@ -67,9 +83,7 @@ fn descriptors() {
 
 /// Writable, then somebody else's.
 fn freed() {
-    let va = writable();
-    let mut mfn = memory::mfn(va);
-    let pfn = memory::pfn(va);
+    let Writable { va, mut mfn, pfn } = writable();
     holds("a mapping taken away, without a flush", memory::set_va_unflushed(va, 0) == 0);
     let one = |at: &mut u64| XenMemoryReservation {
         extent_start: core::ptr::from_mut(at) as u64,

@@ -12,6 +12,7 @@
 mod caught;
 mod patch;
 mod plan;
+mod reading;
 mod window;
 
 use alloc::sync::Arc;
@@ -26,6 +27,7 @@ use xen_abi::xmode::XmodeSites;
 
 pub use caught::invalid_opcode;
 pub use patch::patch;
+use reading::Readings;
 use window::Window;
 
 use super::hypercall::HcCx;
@@ -63,6 +65,7 @@ struct Written {
 pub struct Abom {
     sites: Sites,
     written: Vec<Written>,
+    readings: Readings,
 }
 
 /// What was done about sites.
@@ -131,7 +134,7 @@ pub fn keep(cx: &mut HcCx<'_>, wish: &XmodeSites) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     }
     if cx.domain.sites.lock().is_none() {
-        let fresh = Abom { sites: Sites::new().ok_or(Errno::ENOMEM)?, written: Vec::new() };
+        let fresh = Abom { sites: Sites::new().ok_or(Errno::ENOMEM)?, written: Vec::new(), readings: Readings::default() };
         cx.domain.sites.lock().get_or_insert(fresh);
     }
     let calls = mapped(cx.state, word.wrapping_add(8), PRESENT, 0).map(|frame| (frame, (word.wrapping_add(8) & (PAGE - 1)) as usize));

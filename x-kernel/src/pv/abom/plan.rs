@@ -4,15 +4,17 @@
 //! functions that are known as a whole, or ahead of one, as the program's unwind table has them; without that table, those
 //! behind the site.
 
+use alloc::vec::Vec;
 use core::ops::Range;
 
-use abom::gaps::{self, Extent};
+use abom::gaps::{self, Extent, Gaps};
 use abom::hop::{MOST_GAPS, hop};
 use abom::unwind::Functions;
 use abom::{Facts, Patch, Plan, Refusal, Seen, plan};
 use arrayvec::ArrayVec;
 use xen_abi::errno::Errno;
 
+use super::reading::Reading;
 use super::window::Window;
 use super::{NEAR, PAGE, PRESENT, USER, WAYS, mapped, moved, near};
 use crate::domain::Domain;
@@ -85,19 +87,37 @@ fn beside(place: &Place<'_>, functions: Option<Functions>, own: Option<Extent>) 
     let behind = site.wrapping_add(2);
     window.follow(behind);
     // What is between functions may be no code: then from the site's own on.
-    let known = own.and_then(|own| Some((own, window.starts(first, site).or_else(|| window.starts(own.0, site))?)));
+    let known = own.and_then(|own| {
+        let (starts, gaps) = [first, own.0].into_iter().find_map(|from| read(place, &window, from))?;
+        Some((own, starts, gaps))
+    });
     let code = window.code();
-    let mut gaps = match &known {
-        Some((own, starts)) => gaps::around(&code, starts, *own, |at| function(functions, at))?,
-        None => gaps::behind(&code, behind),
+    let (starts, mut gaps) = match known {
+        Some((own, starts, found)) => {
+            let gaps = gaps::around(&code, &starts, found, own, |at| function(functions, at))?;
+            (Some(starts), gaps)
+        }
+        None => (None, gaps::behind(&code, behind)),
     };
     gaps.retain(|g| g.start ^ page < PAGE && g.end.wrapping_sub(1) ^ page < PAGE);
-    let starts = known.as_ref().map(|(_, starts)| starts.as_slice());
-    let facts = Facts { starts, ..Facts::trapped(seen, &taken) };
+    let facts = Facts { starts: starts.as_deref(), ..Facts::trapped(seen, &taken) };
     Ok(hop(&code, site, &WAYS, &facts, &gaps).and_then(|hop| {
         let writes: Writes = hop.gaps.into_iter().chain([hop.site]).collect();
         if writes.iter().all(|patch| is_in_page(patch, site)) { Ok(writes) } else { Err(Refusal::NoRoom) }
     }))
+}
+
+/// Where instructions begin in the window, if one does at `from` and they lead to the site; and the gaps of the code.
+fn read(place: &Place<'_>, window: &Window, from: u64) -> Option<(Vec<u64>, Gaps)> {
+    let key = window.key(from)?;
+    let kept = place.domain.sites.lock().as_mut().and_then(|abom| abom.readings.take(&key));
+    let code = window.alone();
+    let reading = kept.or_else(|| Reading::new(key, &code))?;
+    let found = reading.starts(code.start(), place.site).map(|starts| (starts, reading.gaps(code.start())));
+    // What it replaces is freed when the lock has been given up.
+    let replaced = place.domain.sites.lock().as_mut().and_then(|abom| abom.readings.put(reading));
+    drop(replaced);
+    found
 }
 
 /// Takes patches out of the window's bytes. Returns what those of the site's page have taken.

@@ -7,6 +7,7 @@ use abom::after::{self, Ask};
 use abom::{Code, Patch};
 
 use super::PAGE;
+use super::reading::Key;
 use crate::mm::guest_access;
 
 /// Bytes that are looked at before a site, and from it on.
@@ -72,6 +73,17 @@ impl Window {
             starts.push(at);
         }
         starts.binary_search(&site).is_ok().then_some(starts)
+    }
+
+    /// By what a reading of these bytes from `from` on is known, if that is in them.
+    pub fn key(&self, from: u64) -> Option<Key> {
+        let offset = from.checked_sub(self.start)?;
+        (offset < self.bytes.len() as u64).then(|| Key::new(&self.bytes, offset))
+    }
+
+    /// The bytes without those from elsewhere, which `key` knows nothing of.
+    pub fn alone(&self) -> Code<'_> {
+        Code::new(&self.bytes, self.start)
     }
 
     /// The pages that the bytes are in.
