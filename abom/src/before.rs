@@ -59,8 +59,7 @@ fn agreed(code: &Code<'_>, site: u64) -> Before {
     // `n` bytes ahead. No bit at all: it does not arrive.
     let mut readings = [0_u64; REACH + 1];
     for d in 1..=REACH {
-        let ahead = site.checked_sub(d as u64).and_then(|at| code.from(at));
-        let Some(length) = ahead.and_then(length::of) else { continue };
+        let Some(length) = site.checked_sub(d as u64).and_then(|at| length::of(code.from(at)?)) else { continue };
         let Some(&tail) = d.checked_sub(length).and_then(|rest| readings.get(rest)) else { continue };
         if let (true, Some(reading)) = (length == d || tail != 0, readings.get_mut(d)) {
             *reading = tail | 1 << d;

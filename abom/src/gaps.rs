@@ -188,6 +188,21 @@ mod tests {
     use crate::trial::{AT, READ, starts};
 
     #[test]
+    fn ordinary_ones_are_neither_jumps_nor_padding() {
+        let mut ordinary = 0;
+        for first in 0..=u8::MAX {
+            for second in 0..=u8::MAX {
+                let bytes = [first, second, 0, 0, 0, 0];
+                if is_ordinary(&bytes) {
+                    ordinary += 1;
+                    assert!(!may_end_or_fill(&bytes) && could_jump(without_prefixes(&bytes), AT).is_none(), "{bytes:x?}");
+                }
+            }
+        }
+        assert!(ordinary > 0x8000);
+    }
+
+    #[test]
     fn gaps_of_read() {
         let code = Code::new(&READ, AT);
         let gaps = find(&code, &starts(&code));

@@ -281,7 +281,7 @@ fn next_word(text: &str) -> Option<(&str, &str)> {
 }
 
 /// A name: letters, digits, `.`, `-`, `_`, at most [`MAX_NAME`].
-fn name(text: &str) -> Option<&str> {
+pub(crate) fn name(text: &str) -> Option<&str> {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
     Some(text).filter(|t| (1..=MAX_NAME).contains(&t.len()) && t.bytes().all(good))
 }

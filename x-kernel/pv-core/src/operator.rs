@@ -7,7 +7,7 @@ use core::fmt;
 
 use arrayvec::{ArrayString, ArrayVec};
 
-use crate::bootline::MAX_NAME;
+use crate::bootline::{self, MAX_NAME};
 
 /// The most bytes of a line.
 pub const MAX_LINE: usize = 80;
@@ -86,8 +86,7 @@ fn command(line: &[u8]) -> Result<Request, Wrong> {
         return Err(Wrong::Unknown);
     }
     let (Some(name), None) = (words.next(), words.next()) else { return Err(Wrong::Name) };
-    let good = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    let name = Some(name).filter(|n| n.iter().all(good)).and_then(|n| core::str::from_utf8(n).ok()).ok_or(Wrong::Name)?;
+    let name = core::str::from_utf8(name).ok().and_then(bootline::name).ok_or(Wrong::Name)?;
     ArrayString::from(name).map(Request::Kill).map_err(|_| Wrong::Name)
 }
 

@@ -58,13 +58,10 @@ impl Asker {
         self.port.forget()?;
         while self.port.heard().max(start).elapsed() < patience && start.elapsed() < patience * LONG {
             self.port.say(b"?")?;
-            let again = Instant::now();
-            while let Some(left) = AGAIN.checked_sub(again.elapsed()).filter(|left| !left.is_zero()) {
-                match self.port.line(left)? {
-                    Line::Whole(line) if sample::is_answer(&line) => return Ok(Answer::Document(Box::new(sample::parse(&line)?))),
-                    Line::Whole(_) | Line::NotYet => {}
-                    Line::End => return Ok(Answer::End),
-                }
+            match self.port.first(AGAIN, |line| sample::is_answer(line).then(|| sample::parse(line)))? {
+                Line::Whole(document) => return Ok(Answer::Document(Box::new(document?))),
+                Line::NotYet => {}
+                Line::End => return Ok(Answer::End),
             }
         }
         bail!("the machine does not answer: it boots, hangs, or was started by another version")

@@ -60,16 +60,10 @@ pub fn kill(running: &Running, name: &str, patience: Duration) -> Result<()> {
     while start.elapsed() < patience {
         // Behind whatever another one has left unfinished.
         port.say(format!("\nkill {name}\n").as_bytes())?;
-        let sent = Instant::now();
-        while let Some(left) = AGAIN.checked_sub(sent.elapsed()).filter(|left| !left.is_zero()) {
-            match port.line(left)? {
-                Line::Whole(line) => match answer(&line, name) {
-                    None => {}
-                    Some(done) => return done,
-                },
-                Line::NotYet => {}
-                Line::End => bail!("run {} has ended", running.number),
-            }
+        match port.first(AGAIN, |line| answer(line, name))? {
+            Line::Whole(done) => return done,
+            Line::NotYet => {}
+            Line::End => bail!("run {} has ended", running.number),
         }
     }
     bail!("the machine does not answer: it boots, hangs, or was started by another version")

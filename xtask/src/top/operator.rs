@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use regex::Regex;
@@ -194,15 +194,11 @@ impl Step {
 fn says_and_hears(running: &Running, says: &str, hears: &[Regex]) -> Result<()> {
     let mut port = Port::open(running)?;
     port.say(format!("{says}\n").as_bytes())?;
-    let start = Instant::now();
-    while start.elapsed() < PATIENCE {
-        match port.line(PATIENCE)? {
-            Line::Whole(line) if hears.iter().all(|h| h.is_match(&line)) => return Ok(()),
-            Line::Whole(_) | Line::NotYet => {}
-            Line::End => bail!("the machine ended before it had answered '{says}'"),
-        }
+    match port.first(PATIENCE, |line| hears.iter().all(|h| h.is_match(line)).then_some(()))? {
+        Line::Whole(()) => Ok(()),
+        Line::NotYet => bail!("'{says}' was not answered as it should be"),
+        Line::End => bail!("the machine ended before it had answered '{says}'"),
     }
-    bail!("'{says}' was not answered as it should be")
 }
 
 impl Shares {

@@ -28,9 +28,9 @@ pub struct Port {
 }
 
 /// What comes next.
-pub enum Line {
-    /// A line, without its end.
-    Whole(String),
+pub enum Line<T = String> {
+    /// A line, without its end; or what was made of one.
+    Whole(T),
     /// Nothing, for so long.
     NotYet,
     /// Nothing: the machine has ended.
@@ -102,6 +102,25 @@ impl Port {
                 Got::Bytes => {}
                 Got::Nothing => std::thread::sleep(LOOK),
                 Got::End => return Ok(Line::End),
+            }
+        }
+    }
+
+    /// The first of the lines that come within `patience` of which `take` makes something.
+    ///
+    /// # Errors
+    /// As those of [`Self::line`].
+    pub fn first<T>(&mut self, patience: Duration, mut take: impl FnMut(&str) -> Option<T>) -> Result<Line<T>> {
+        let start = Instant::now();
+        loop {
+            match self.line(patience.saturating_sub(start.elapsed()))? {
+                Line::Whole(line) => {
+                    if let Some(made) = take(&line) {
+                        return Ok(Line::Whole(made));
+                    }
+                }
+                Line::NotYet => return Ok(Line::NotYet),
+                Line::End => return Ok(Line::End),
             }
         }
     }

@@ -105,7 +105,7 @@ impl Window {
     }
 
     pub fn code(&self) -> Code<'_> {
-        let code = Code::new(&self.bytes, self.start);
+        let code = self.alone();
         self.elsewhere.as_ref().map_or(code, |(bytes, at)| code.and(bytes, *at))
     }
 }

@@ -41,9 +41,13 @@ fn functions(run: &Operations, work: &str, symbols: &Symbols) -> Result<Vec<(Str
 /// Profiles of the works, each with its column.
 pub fn of(works: &[(&'static str, &'static str)], runs: &Runs) -> Result<Vec<Profile>> {
     let mut profiles = Vec::new();
-    for (column, work) in works {
-        let Some(run) = runs.first(column) else { continue };
-        let mut functions = functions(run, work, &symbols()?)?;
+    let works: Vec<_> = works.iter().filter_map(|(column, work)| Some((column, work, runs.first(column)?))).collect();
+    if works.is_empty() {
+        return Ok(profiles);
+    }
+    let symbols = symbols()?;
+    for (column, work, run) in works {
+        let mut functions = functions(run, work, &symbols)?;
         let others = functions.split_off(functions.len().min(LISTED)).iter().map(|(_, n)| n).sum();
         profiles.push(Profile { column: (*column).into(), work: (*work).into(), functions, others });
     }
