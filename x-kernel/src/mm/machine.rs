@@ -48,12 +48,9 @@ impl frame::Machine for XMachine {
         FrameWindow::new(table).map_or(0, |window| window.read_u64_at(offset(slot)))
     }
 
-    fn read_batch(&self, table: Mfn, slot: Slot, entries: &mut frame::Batch) {
+    fn read_batch(&self, table: Mfn, slot: Slot, entries: &mut frame::Batch) -> u64 {
         let first = slot.batch().next().map_or(0, offset);
-        match FrameWindow::new(table) {
-            Some(window) => window.read_words(first, entries),
-            None => entries.fill(0),
-        }
+        FrameWindow::new(table).map_or(0, |window| window.read_words(first, entries))
     }
 
     fn cmpxchg_entry(&self, table: Mfn, slot: Slot, old: u64, new: u64) -> Result<(), u64> {

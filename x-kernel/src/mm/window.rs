@@ -92,6 +92,17 @@ macro_rules! atomic_words {
 
 atomic_words!(AtomicU8, AtomicU16, AtomicU32, AtomicU64);
 
+/// Words that are read together, by the eight.
+type Words = [[AtomicU64; 8]; 8];
+
+impl AtomicWord for Words {
+    unsafe fn at<'a>(at: usize) -> &'a Self {
+        let pointer: *const Self = core::ptr::with_exposed_provenance(at);
+        // SAFETY: the caller's obligation is the same, and the array is nothing but its atomics.
+        unsafe { &*pointer }
+    }
+}
+
 impl FrameWindow {
     /// Opens a window on `mfn`, unless it is not RAM or is memory that the X-Kernel has references into.
     pub fn new(mfn: Mfn) -> Option<Self> {
@@ -125,11 +136,22 @@ impl FrameWindow {
     word_access!(u64, AtomicU64: read read_u64_at, write write_u64_at, cmpxchg cmpxchg_u64_at, fetch_or fetch_or_u64_at,
         fetch_and fetch_and_u64_at);
 
-    /// Reads aligned 64-bit words from byte `offset` on, each by one atomic access.
-    pub fn read_words(&self, offset: usize, words: &mut [u64]) {
-        for (word, at) in words.iter_mut().zip((offset..).step_by(8)) {
-            *word = self.read_u64_at(at);
-        }
+    /// Reads the 64 words of 64 bits at `offset`, a multiple of their size, each by one atomic access. Bit `n` of the answer
+    /// says that word `n` is not 0; others may be left out of `words`.
+    pub fn read_words(&self, offset: usize, words: &mut [u64; 64]) -> u64 {
+        let read = |from: &Words| {
+            from.iter().zip(words.as_chunks_mut::<8>().0).rev().fold(0, |occupied: u64, (from, to)| {
+                let read = from.each_ref().map(|word| word.load(Ordering::Acquire));
+                let mut bits = 0_u64;
+                // Most are empty.
+                if read.iter().fold(0, |all, word| all | word) != 0 {
+                    *to = read;
+                    bits = read.iter().rev().fold(0, |bits, word| bits << 1 | u64::from(*word != 0));
+                }
+                occupied << 8 | bits
+            })
+        };
+        self.with(offset, read).unwrap_or(0)
     }
 
     /// The offset of the 64-bit word that holds bit `bit` of the bitmap at `offset`, and the bit in it.

@@ -83,8 +83,8 @@ pub fn settle(m: &impl Machine, mm: &mut Mm) -> Result<(), FrameError> {
                 return Err(FrameError::Preempted);
             }
             // Nobody can write to the table, and the marks of a page walk do not matter here.
-            m.read_batch(mfn, last, &mut entries);
-            for (slot, entry) in last.occupied(&entries).rev().filter(|(slot, _)| *slot <= last) {
+            let occupied = m.read_batch(mfn, last, &mut entries);
+            for (slot, entry) in last.occupied(&entries, occupied).rev().filter(|(slot, _)| *slot <= last) {
                 pt::release(m, mm, level, entry, slot);
             }
             left = last.batch().next().map_or(0, Slot::number);

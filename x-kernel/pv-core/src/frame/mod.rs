@@ -45,11 +45,15 @@ pub trait Machine {
     fn max_mfn(&self) -> u64;
     /// Reads an entry of a page table. One atomic access.
     fn read_entry(&self, table: Mfn, slot: Slot) -> u64;
-    /// Reads the entries of `slot`'s [`Slot::batch`], each by one atomic access.
-    fn read_batch(&self, table: Mfn, slot: Slot, entries: &mut Batch) {
-        for (entry, slot) in entries.iter_mut().zip(slot.batch()) {
+    /// Reads the entries of `slot`'s [`Slot::batch`], each by one atomic access. Bit `n` of the answer says that the entry `n`
+    /// of them is not empty; others may be left out of `entries`.
+    fn read_batch(&self, table: Mfn, slot: Slot, entries: &mut Batch) -> u64 {
+        let mut occupied = 0_u64;
+        for ((entry, slot), bit) in entries.iter_mut().zip(slot.batch()).zip(0..) {
             *entry = self.read_entry(table, slot);
+            occupied |= u64::from(*entry != 0).unbounded_shl(bit);
         }
+        occupied
     }
     /// Replaces an entry if it is `old`; else answers what it is. One atomic access.
     ///

@@ -187,8 +187,8 @@ fn validate(m: &impl Machine, mm: &mut Mm, mfn: Mfn, info: &FrameInfo, level: Le
         if first.number() > start && m.preempt() {
             return stopped(m, mm, mfn, info, level, first, FrameError::Preempted);
         }
-        m.read_batch(mfn, first, &mut entries);
-        for (slot, entry) in first.occupied(&entries).filter(|(slot, _)| *slot >= first) {
+        let occupied = m.read_batch(mfn, first, &mut entries);
+        for (slot, entry) in first.occupied(&entries, occupied).filter(|(slot, _)| *slot >= first) {
             if let Err(error) = pt::adopt(m, mm, level, mfn, slot, entry) {
                 return stopped(m, mm, mfn, info, level, slot, error);
             }

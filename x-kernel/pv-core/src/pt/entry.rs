@@ -58,17 +58,9 @@ impl Slot {
         (first..first.saturating_add(Self::BATCH)).map(Self)
     }
 
-    /// Those of them that are not empty, with what is in `entries`. Most tables have few, so the others are passed over by
-    /// the group.
-    pub fn occupied(self, entries: &[u64; Self::BATCH as usize]) -> impl DoubleEndedIterator<Item = (Self, u64)> {
-        const GROUP: u16 = 8;
-        let first = self.0 & !const { Self::BATCH - 1 };
-        let groups = (first..first.saturating_add(Self::BATCH)).step_by(GROUP.into()).zip(entries.chunks(GROUP.into()));
-        groups
-            .filter(|(_, group)| group.iter().fold(0, |all, entry| all | entry) != 0)
-            .flat_map(|(first, group)| (first..first.saturating_add(GROUP)).zip(group))
-            .filter(|(_, entry)| **entry != 0)
-            .map(|(number, entry)| (Self(number), *entry))
+    /// Those of them whose bit of `occupied` is set, with what is in `entries`.
+    pub const fn occupied(self, entries: &[u64; Self::BATCH as usize], occupied: u64) -> Occupied<'_> {
+        Occupied { first: self.0 & !const { Self::BATCH - 1 }, entries, left: occupied }
     }
 
     /// Its number.
@@ -84,6 +76,38 @@ impl Slot {
     /// Whether it is one of the X-Kernel's own in an L4 table (xen-x86_64.h: HYPERVISOR_VIRT_START to _END).
     pub const fn is_hypervisor(self) -> bool {
         matches!(self.0, 256..=271)
+    }
+}
+
+/// Entries of a batch that are not empty, in order.
+#[derive(Clone, Debug)]
+pub struct Occupied<'e> {
+    first: u16,
+    entries: &'e [u64; Slot::BATCH as usize],
+    /// A bit for each that is still to come.
+    left: u64,
+}
+
+impl Occupied<'_> {
+    /// Entry `number` of the batch, which has come.
+    fn come(&mut self, number: u32) -> Option<(Slot, u64)> {
+        let entry = *self.entries.get(number as usize)?;
+        self.left &= !1_u64.unbounded_shl(number);
+        Some((Slot(self.first | u16::try_from(number).ok()?), entry))
+    }
+}
+
+impl Iterator for Occupied<'_> {
+    type Item = (Slot, u64);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.come(self.left.trailing_zeros())
+    }
+}
+
+impl DoubleEndedIterator for Occupied<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.come(63_u32.checked_sub(self.left.leading_zeros())?)
     }
 }
 
@@ -149,6 +173,17 @@ mod tests {
     const LEVELS: [Level; 4] = [Level::L1, Level::L2, Level::L3, Level::L4];
 
     /// Every combination of the flag bits, at every level.
+    #[test]
+    fn entries_that_are_not_empty_come_in_order() {
+        let mut entries = [0; Slot::BATCH as usize];
+        let slot = Slot::new(130).expect("a slot");
+        assert_eq!(slot.occupied(&entries, 0).next(), None);
+        (entries[0], entries[3], entries[63]) = (7, 8, 9);
+        let occupied = || slot.occupied(&entries, 1 | 1 << 3 | 1 << 63).map(|(slot, entry)| (slot.number(), entry));
+        assert!(occupied().eq([(128, 7), (131, 8), (191, 9)]));
+        assert!(occupied().rev().eq([(191, 9), (131, 8), (128, 7)]));
+    }
+
     #[test]
     fn global_is_what_a_kernel_has_and_a_guest_has_no_say() {
         for (level, low) in LEVELS.into_iter().flat_map(|level| (0..0x1000u64).map(move |low| (level, low))) {
