@@ -7,6 +7,7 @@
 #![expect(unsafe_code, reason = "system calls, code and its bytes are what is looked at")]
 // UNSAFETY: raw system calls, and bytes of code that is executed.
 
+mod changed;
 mod code;
 mod files;
 mod others;
@@ -51,6 +52,10 @@ fn red_zone(report: &mut Report) {
     report.check("red zone kept", kept, OFTEN);
     // By the table's jump: a call would write there.
     report.check("red zone has a jump", Site::red_zone().bytes()[5], JUMP);
+    // The code behind the site reads where a pointer leads, and the function keeps nothing below its stack pointer.
+    let own = u64::from(std::process::id());
+    report.check("no red zone", (0..OFTEN as u64).filter(|&n| code::framed(&n) == own + n).count(), OFTEN);
+    report.check("no red zone has a call", Site::framed().first_byte(), CALL);
 }
 
 /// Flags from before are read afterwards.
@@ -93,6 +98,7 @@ fn main() -> ExitCode {
     report.group("middle", middle);
     report.group("processes", processes);
     report.group("files", files::check);
+    report.group("changed", changed::check);
     report.group("others", others::check);
     report.verdict()
 }

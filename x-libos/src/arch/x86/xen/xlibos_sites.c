@@ -48,6 +48,7 @@ struct shadow {
 	struct hlist_node node;
 	struct page *original;
 	struct page *patched;
+	long checked;		/* nr_writers when the original was compared */
 	unsigned int changed;
 	struct {
 		u16 at;
@@ -65,6 +66,9 @@ static DEFINE_HASHTABLE(shadows, 8);	/* by original page */
 static HLIST_HEAD(dead);		/* not mapped any more, or soon not */
 static unsigned long nr_shadows;
 static DEFINE_SPINLOCK(shadows_lock);
+
+/* How often files were opened for writing whose pages have shadows, and 1. */
+static atomic_long_t nr_writers = ATOMIC_LONG_INIT(1);
 
 void xlibos_keep_sites(void)
 {
@@ -92,13 +96,40 @@ static bool may_be_patched(struct vm_area_struct *vma)
 	       vma->vm_start == (unsigned long)vma->vm_mm->context.vdso;
 }
 
+/* A file that has been, or is being, opened for writing: i_writecount says so. */
+void arch_inode_has_writer(struct inode *inode)
+{
+	if (test_bit(AS_EXEC_COPIES, &inode->i_mapping->flags))
+		atomic_long_inc(&nr_writers);
+}
+
+/*
+ * Whether the page of a file may change without another arch_inode_has_writer().
+ * A file that the kernel made for a process, as by memfd_create(), counts no
+ * writers. The page is locked, but for one of the vDSO.
+ */
+static bool may_change(struct page *original)
+{
+	struct address_space *mapping = READ_ONCE(original->mapping);
+
+	if (PageReserved(original))
+		return false;
+	return !mapping || inode_is_open_for_write(mapping->host) ||
+	       mapping->host->i_sb->s_flags & SB_KERNMOUNT;
+}
+
 /* Whether the original is what it was, but for what was patched. */
 static bool is_fresh(struct shadow *shadow)
 {
 	const u64 *now = page_address(shadow->original);
 	const u64 *copy = page_address(shadow->patched);
+	long writers = atomic_long_read(&nr_writers);
 	unsigned int at, n = 0;
+	bool stays;
 
+	if (shadow->checked == writers)
+		return true;
+	stays = !may_change(shadow->original);
 	for (at = 0; at < WORDS; at++) {
 		u64 was = copy[at];
 
@@ -107,6 +138,8 @@ static bool is_fresh(struct shadow *shadow)
 		if (now[at] != was)
 			return false;
 	}
+	if (stays)
+		shadow->checked = writers;
 	return true;
 }
 
@@ -188,6 +221,10 @@ static void cast_shadow(struct page *original)
 	struct shadow *shadow = kzalloc(sizeof(*shadow), GFP_KERNEL);
 	struct page *patched = alloc_page(GFP_KERNEL);
 
+	lock_page(original);	/* it keeps its mapping */
+	if (original->mapping)
+		set_bit(AS_EXEC_COPIES, &original->mapping->flags);
+	unlock_page(original);
 	spin_lock(&shadows_lock);
 	if (nr_shadows >= totalram_pages() / 64)
 		prune();
