@@ -17,7 +17,7 @@ use arrayvec::ArrayVec;
 use iced_x86::Instruction;
 
 use crate::gaps::{Gaps, room};
-use crate::hop::{Filling, Hop, MOST_GAPS, NEAR, SHORT, can_go, jump, near, short};
+use crate::hop::{Filling, Hop, MOST_GAPS, NEAR, SHORT, jump, near, short};
 use crate::moved::{distance, relocate};
 use crate::patch::{Form, LONGEST_PATCH};
 use crate::plan::Site;
@@ -40,10 +40,10 @@ pub fn plan(site: &Site<'_, '_>, slot: [u8; 4], gaps: &Gaps) -> Option<Hop> {
         }
     }
     let mut parts: ArrayVec<usize, { MOST_MOVED + 2 }> = ArrayVec::from_iter([LONG, LONG]);
-    for (count, i) in (1_usize..).zip(&site.before).take(MOST_MOVED).take_while(|(_, i)| can_go(i)) {
+    for (n, i) in site.before.iter().enumerate().take(MOST_MOVED).take_while(|(n, _)| site.can_go(*n)) {
         parts.insert(0, i.len());
         if i.len() >= NEAR
-            && let Some(moved) = site.before.get(..count)
+            && let Some(moved) = site.before.get(..=n)
             && let Some(links) = search.find(None, &parts)
             && let Some(hop) = (Chain { moved, slot, links: &links }.written(site))
         {

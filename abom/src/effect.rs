@@ -278,6 +278,26 @@ fn stack(i: &Instruction) -> Option<Stack> {
     })
 }
 
+/// Whether the instruction leaves a register of 64 bits as it is, and goes on to the next one.
+#[must_use]
+pub fn keeps(i: &Instruction, register: Register) -> bool {
+    use Mnemonic as M;
+    // Those write what is not their first operand.
+    let more = matches!(
+        i.mnemonic(),
+        M::Xchg | M::Xadd | M::Cmpxchg | M::Mul | M::Imul | M::Div | M::Idiv | M::Cdq | M::Cqo | M::Cdqe | M::Cwde | M::Leave
+    );
+    let number = (register as usize).checked_sub(Register::RAX as usize);
+    let written = if i.op_count() > 0 && i.op0_kind() == OpKind::Register { i.op0_register() } else { Register::None };
+    let other = match written as usize {
+        r if r == Register::None as usize || r >= Register::XMM0 as usize && r <= Register::XMM15 as usize => true,
+        r if r >= Register::RAX as usize && r <= Register::R15 as usize => Some(r.wrapping_sub(Register::RAX as usize)) != number,
+        r if r >= Register::EAX as usize && r <= Register::R15D as usize => Some(r.wrapping_sub(Register::EAX as usize)) != number,
+        _ => false,
+    };
+    other && !more && of(i).is_some_and(|e| e.flow == Flow::Next)
+}
+
 /// Whether the instruction has a memory operand.
 #[must_use]
 pub fn has_memory(i: &Instruction) -> bool {

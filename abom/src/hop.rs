@@ -25,7 +25,7 @@ use crate::code::Code;
 use crate::effect::{self, Flow};
 use crate::facts::Facts;
 use crate::gaps::{self, Gaps, room};
-use crate::moved::{distance, movable, relocate};
+use crate::moved::{distance, relocate};
 use crate::patch::{Form, How, Inner, LONGEST_PATCH, Patch};
 use crate::pattern::{Number, Pattern, sets_number};
 use crate::plan::{Site, Ways, examine, worse};
@@ -151,11 +151,17 @@ impl Site<'_, '_> {
             self.may_push(Some(nr))?;
             return Ok(Body { moved: None, slot });
         }
-        if nearest.len() < SHORT || !can_go(nearest) {
+        if nearest.len() < SHORT || !self.can_go(0) {
             return Err(Refusal::NoRoom);
         }
         self.may_push(None)?;
         Ok(Body { moved: Some(*nearest), slot: displacement(table.any()).ok_or(Refusal::NoRoom)? })
+    }
+
+    /// Whether instruction `n` before the site can be executed elsewhere, and go on there.
+    pub(crate) fn can_go(&self, n: usize) -> bool {
+        let goes_on = |i| effect::of(i).is_some_and(|e| e.flow == Flow::Next);
+        self.before.get(n).is_some_and(goes_on) && self.is_movable(n)
     }
 
     /// The patches: of gaps, in the order in which they are to be written, and of the site.
@@ -168,11 +174,6 @@ impl Site<'_, '_> {
         }
         Some(Hop { gaps: all, site: patch(site.0, site.1, self.behind)? })
     }
-}
-
-/// Whether an instruction can be executed elsewhere, and go on there.
-pub(crate) fn can_go(i: &Instruction) -> bool {
-    movable(i) && effect::of(i).is_some_and(|e| e.flow == Flow::Next)
 }
 
 #[cfg(test)]

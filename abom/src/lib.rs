@@ -29,6 +29,7 @@ mod moved;
 pub mod patch;
 pub mod pattern;
 pub mod plan;
+pub mod redzone;
 pub mod refusal;
 pub mod steps;
 pub mod stub;

@@ -9,19 +9,24 @@ use crate::effect::{self, Flow};
 /// The bytes of one instruction.
 pub type Bytes = ArrayVec<u8, LONGEST>;
 
-/// Whether the instruction does the same at another address, once [`relocate`] has been at it.
+/// How far from what was accessed just before something is taken to be there: a field of the same object.
+const NEXT: u64 = 64;
+
+/// Whether the instruction does the same at another address, once [`relocate`] has been at it. `earlier` are those that lead
+/// to it, the nearest first.
 ///
 /// Calls are not moved: their return address would be seen. Nor are instructions that may fault for all one knows: the
-/// address of the fault would be. The stack, and what is addressed from rip, is taken to be there.
+/// address of the fault would be. The stack, and what is addressed from rip, is taken to be there, and so is what is next to
+/// something that was accessed in the same way just before.
 #[must_use]
-pub fn movable(i: &Instruction) -> bool {
+pub fn movable(i: &Instruction, earlier: &[Instruction]) -> bool {
     let Some(effect) = effect::of(i) else { return false };
     let flows = match effect.flow {
         Flow::Next | Flow::Branch(_) | Flow::Jump(_) | Flow::Return => true,
         Flow::Call | Flow::Syscall | Flow::Unknown => false,
         Flow::Stop => i.mnemonic() == Mnemonic::Int3,
     };
-    let memory = !effect::has_memory(i) || effect.address_only || is_there(i);
+    let memory = !effect::has_memory(i) || effect.address_only || is_there(i) || was_there(i, earlier);
     flows && memory && i.memory_base() != Register::EIP && !i.has_lock_prefix()
 }
 
@@ -33,6 +38,21 @@ fn is_there(i: &Instruction) -> bool {
         Register::None => plain && i.memory_segment() == Register::FS,
         _ => false,
     }
+}
+
+/// Whether what is next to the memory operand was accessed by one of the `earlier` instructions: written, if it is written.
+fn was_there(i: &Instruction, earlier: &[Instruction]) -> bool {
+    let base = i.memory_base();
+    let place = |i: &Instruction| (i.memory_base(), i.memory_index(), i.segment_prefix());
+    if place(i) != (base, Register::None, Register::None) {
+        return false;
+    }
+    let accesses = |j: &Instruction| {
+        let Some(effect) = effect::of(j).filter(|e| effect::has_memory(j) && !e.address_only && place(j) == place(i)) else { return false };
+        let near = i.memory_displacement64().cast_signed().abs_diff(j.memory_displacement64().cast_signed()) < NEXT;
+        near && (effect.store || i.op0_kind() != OpKind::Memory)
+    };
+    earlier.iter().take_while(|j| effect::keeps(j, base)).any(accesses)
 }
 
 /// The instruction's bytes for address `to`. None if they cannot be made.
@@ -97,7 +117,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_moved() {
-        let movable = |bytes: &[u8]| movable(&Code::new(bytes, 0).instruction(0).expect("an instruction"));
+        let movable = |bytes: &[u8]| movable(&Code::new(bytes, 0).instruction(0).expect("an instruction"), &[]);
         assert!(movable(&[0x48, 0x3d, 0x00, 0xf0, 0xff, 0xff]));
         assert!(movable(&[0x64, 0x8b, 0x04, 0x25, 0x18, 0, 0, 0]));
         assert!(movable(&[0x4c, 0x89, 0x5c, 0x24, 0x08]));
@@ -106,5 +126,32 @@ mod tests {
         assert!(!movable(&[0x8b, 0x07]));
         assert!(!movable(&[0xe2, 0xfe]));
         assert!(!movable(&[0xf4]));
+    }
+
+    #[test]
+    fn next_to_what_was_accessed() {
+        let movable = |bytes: &[u8]| {
+            let code = Code::new(bytes, 0);
+            let mut all: std::vec::Vec<_> = code.starts(0).map(|at| code.instruction(at).expect("an instruction")).collect();
+            all.reverse();
+            movable(&all[0], &all[1..])
+        };
+        const STORE: [u8; 11] = [0x48, 0xc7, 0x83, 0xe8, 0x02, 0, 0, 0xe0, 0xff, 0xff, 0xff];
+        let behind_store = |between: &[u8], last: &[u8]| movable(&[&STORE, between, last].concat());
+        // mov qword [rbx+0x2e8],-32; movq xmm0,rdi; movups [rbx+0x2d8],xmm0: as glibc sets up a thread
+        let movups = [0x0f, 0x11, 0x83, 0xd8, 0x02, 0, 0];
+        assert!(behind_store(&[0x66, 0x48, 0x0f, 0x6e, 0xc7], &movups));
+        // The same by another register, behind one that changes it, behind a call, and too far off.
+        assert!(!behind_store(&[], &[0x0f, 0x11, 0x86, 0xd8, 0x02, 0, 0]));
+        assert!(!behind_store(&[0x31, 0xdb], &movups));
+        assert!(!behind_store(&[0xe8, 0, 0, 0, 0], &movups));
+        assert!(!behind_store(&[], &[0x0f, 0x11, 0x83, 0xd8, 0, 0, 0]));
+        // Read behind a store: yes. Written behind what was read only: no.
+        assert!(behind_store(&[], &[0x48, 0x8b, 0xbb, 0xe0, 0x02, 0, 0]));
+        assert!(!movable(&[0x48, 0x8b, 0x43, 0x08, 0x48, 0x89, 0x5b, 0x10]));
+        assert!(movable(&[0x48, 0x89, 0x1b, 0x48, 0x89, 0x5b, 0x10]));
+        // An address was only made; a multiplication changes rdx.
+        assert!(!movable(&[0x48, 0x8d, 0x43, 0x08, 0x48, 0x8b, 0x4b, 0x10]));
+        assert!(!movable(&[0x48, 0x8b, 0x42, 0x08, 0x48, 0xf7, 0xe1, 0x48, 0x8b, 0x4a, 0x10]));
     }
 }

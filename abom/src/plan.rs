@@ -219,13 +219,10 @@ impl<'a> Site<'a, '_> {
 
     /// The plan with `count` instructions from before the site and, if `more`, as many from behind as are needed.
     fn room(&self, reach: Reach, count: usize, more: bool) -> Result<StubPlan<'a>, Refusal> {
-        let mut before: ArrayVec<Instruction, MOST_MOVED> = ArrayVec::new();
-        for i in self.before.iter().take(count).rev() {
-            if !moved::movable(i) {
-                return Err(Refusal::NoRoom);
-            }
-            before.push(*i);
+        if !(0..count).all(|n| self.is_movable(n)) {
+            return Err(Refusal::NoRoom);
         }
+        let before: ArrayVec<Instruction, MOST_MOVED> = self.before.iter().take(count).rev().copied().collect();
         let ahead = before.iter().map(Instruction::len).fold(0, usize::saturating_add);
         if more == (ahead >= reach.length()) {
             return Err(Refusal::NoRoom);
@@ -251,6 +248,12 @@ impl<'a> Site<'a, '_> {
         if entered { Err(Refusal::Entered) } else { Ok(plan) }
     }
 
+    /// Whether instruction `n` before the site can be executed elsewhere.
+    pub(crate) fn is_movable(&self, n: usize) -> bool {
+        let here = self.before.get(n..).and_then(<[Instruction]>::split_first);
+        here.is_some_and(|(i, earlier)| moved::movable(i, earlier))
+    }
+
     /// Instructions behind the site, `len` bytes at least.
     fn behind(&self, len: usize) -> Result<ArrayVec<Instruction, MOST_MOVED>, Refusal> {
         let mut list: ArrayVec<Instruction, MOST_MOVED> = ArrayVec::new();
@@ -260,7 +263,7 @@ impl<'a> Site<'a, '_> {
             // Behind a return or a jump nothing but padding is taken: what else is there is jumped to.
             let reached = list.last().is_none_or(falls_through) || is_padding(&i);
             let known = self.facts.starts.is_none_or(|s| s.binary_search(&at).is_ok()) || is_padding(&i);
-            if !reached || !known || !moved::movable(&i) || self.facts.is_taken(at, i.next_ip()) {
+            if !reached || !known || !moved::movable(&i, &[]) || self.facts.is_taken(at, i.next_ip()) {
                 return Err(Refusal::NoRoom);
             }
             list.try_push(i).map_err(|_| Refusal::NoRoom)?;

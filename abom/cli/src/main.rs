@@ -8,7 +8,6 @@ mod args;
 mod elf;
 mod program;
 mod record;
-mod redzone;
 mod rewrite;
 mod running;
 mod scan;

@@ -8,11 +8,10 @@
 
 use abom::before;
 use abom::facts::{Facts, Inside, RedZone};
-use abom::{Code, Refusal};
+use abom::{Code, Refusal, redzone};
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
 use crate::elf::{Area, Elf, Extent};
-use crate::redzone;
 use crate::unwind::{self, Unwound};
 
 /// The most entries of a table of offsets that are looked at.
@@ -87,7 +86,7 @@ impl<'a> Program<'a> {
         for i in &list {
             self.instruction(i);
         }
-        let red_zone = if whole { redzone::of(&list) } else { RedZone::Unknown };
+        let red_zone = if whole { redzone::of(|| list.iter().copied()) } else { RedZone::Unknown };
         let starts = list.iter().map(Instruction::ip).collect();
         self.functions.push(Function { extent, starts, red_zone, whole });
     }

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use abom::after::{Ask, scan};
 use abom::gaps::Extent;
-use abom::{Code, Facts, How, Inside, Plan, RedZone, Refusal, Table, Ways, gaps, hop, plan, unwind};
+use abom::{Code, Facts, How, Inside, Plan, RedZone, Refusal, Table, Ways, gaps, hop, plan, redzone, unwind};
 use object::elf::PT_LOAD;
 use object::read::elf::{FileHeader, ProgramHeader};
 
@@ -40,18 +40,35 @@ pub fn how(program: &Program<'_>, site: u64, taken: &mut Taken) -> Result<How, R
     let starts = start.and_then(|start| starts(&code, start, site));
     let facts = Facts { starts: starts.as_deref(), inside: Inside::Caught, red_zone: RedZone::Unknown, taken, seen: None };
     let in_page = |at: u64, len: usize| at / PAGE == site / PAGE && at.saturating_add(len as u64).saturating_sub(1) / PAGE == site / PAGE;
-    match plan(&code, site, &WAYS, &facts) {
+    let mut planned = plan(&code, site, &WAYS, &facts);
+    let mut red_zone = RedZone::Unknown;
+    if planned.as_ref().is_err_and(|refusal| *refusal == Refusal::RedZoneLive) {
+        red_zone = below_stack(program, function);
+        if red_zone == RedZone::Unused {
+            planned = plan(&code, site, &WAYS, &Facts { red_zone, ..facts });
+        }
+    }
+    match planned {
         Ok(Plan::Call(patch)) if in_page(patch.address(), patch.old().len()) => {
             taken.push(patch.region().clone());
             Ok(patch.how())
         }
         Err(refusal) if refusal.is_final() => Err(refusal),
-        _ => beside(program, site, function, taken),
+        _ => beside(program, site, function, red_zone, taken),
     }
 }
 
+/// What the function does below its stack pointer, if it is short enough.
+fn below_stack(program: &Program<'_>, function: Option<Extent>) -> RedZone {
+    let Some((start, Some(next))) = function.filter(|(start, next)| next.is_some_and(|next| next.saturating_sub(*start) <= FUNCTION))
+    else {
+        return RedZone::Unknown;
+    };
+    window(program, start, start, next).map_or(RedZone::Unknown, |code| redzone::of_code(&code, &(start..next)))
+}
+
 /// By gaps of the site's page.
-fn beside(program: &Program<'_>, site: u64, own: Option<Extent>, taken: &mut Taken) -> Result<How, Refusal> {
+fn beside(program: &Program<'_>, site: u64, own: Option<Extent>, red_zone: RedZone, taken: &mut Taken) -> Result<How, Refusal> {
     let page = site & !(PAGE - 1);
     let first = function(&program.elf, page).or(own).map_or(page, |(start, _)| start);
     let low = if page.saturating_sub(first) > FUNCTION { page } else { first.min(page) };
@@ -66,7 +83,7 @@ fn beside(program: &Program<'_>, site: u64, own: Option<Extent>, taken: &mut Tak
     };
     gaps.retain(|g| g.start / PAGE == site / PAGE && g.end.saturating_sub(1) / PAGE == site / PAGE);
     let starts = known.as_ref().map(|(_, starts)| starts.as_slice());
-    let facts = Facts { starts, inside: Inside::Caught, red_zone: RedZone::Unknown, taken, seen: None };
+    let facts = Facts { starts, inside: Inside::Caught, red_zone, taken, seen: None };
     let hop = hop::hop(&code, site, &WAYS, &facts, &gaps)?;
     taken.extend(hop.gaps.iter().chain([&hop.site]).map(|patch| patch.region().clone()));
     Ok(hop.site.how())

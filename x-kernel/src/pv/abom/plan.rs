@@ -10,7 +10,7 @@ use core::ops::Range;
 use abom::gaps::{self, Extent, Gaps};
 use abom::hop::{MOST_GAPS, hop};
 use abom::unwind::Functions;
-use abom::{Facts, Patch, Plan, Refusal, Seen, plan};
+use abom::{Facts, Patch, Plan, RedZone, Refusal, Seen, plan, redzone};
 use arrayvec::ArrayVec;
 use xen_abi::errno::Errno;
 
@@ -70,15 +70,44 @@ pub fn writes(place: &Place<'_>) -> Result<Result<Writes, Refusal>, Trouble> {
     window.follow(site.wrapping_add(2));
     let starts = start.and_then(|start| window.starts(start, site));
     let facts = Facts { starts: starts.as_deref(), ..Facts::trapped(seen, &taken) };
-    match plan(&window.code(), site, &WAYS, &facts) {
+    let code = window.code();
+    let mut planned = plan(&code, site, &WAYS, &facts);
+    let mut red_zone = RedZone::Unknown;
+    if planned.as_ref().is_err_and(|refusal| *refusal == Refusal::RedZoneLive) {
+        red_zone = below_stack(place, own)?;
+        if red_zone == RedZone::Unused {
+            planned = plan(&code, site, &WAYS, &Facts { red_zone, ..facts });
+        }
+    }
+    match planned {
         Ok(Plan::Call(patch)) if is_in_page(&patch, site) => Ok(Ok(Writes::from_iter([patch]))),
         Err(refusal) if refusal.is_final() => Ok(Err(refusal)),
-        _ => beside(place, functions, own),
+        _ => beside(place, functions, own, red_zone),
     }
 }
 
+/// What the function `own` does below its stack pointer, if all of it can be read.
+///
+/// # Errors
+/// The address of what is not mapped.
+fn below_stack(place: &Place<'_>, own: Option<Extent>) -> Result<RedZone, Trouble> {
+    let Some((start, Some(next))) = own else { return Ok(RedZone::Unknown) };
+    let function = start..next;
+    let mut window = match Window::read_function(&function) {
+        Ok(window) => window,
+        Err(missing) => return missing.map_or(Ok(RedZone::Unknown), |page| Err(Trouble::Missing(page))),
+    };
+    forget(place, &mut window)?;
+    Ok(redzone::of_code(&window.alone(), &function))
+}
+
 /// The same by gaps of the site's page; it is in the function `own`, if that is known.
-fn beside(place: &Place<'_>, functions: Option<Functions>, own: Option<Extent>) -> Result<Result<Writes, Refusal>, Trouble> {
+fn beside(
+    place: &Place<'_>,
+    functions: Option<Functions>,
+    own: Option<Extent>,
+    red_zone: RedZone,
+) -> Result<Result<Writes, Refusal>, Trouble> {
     let &Place { site, seen, .. } = place;
     let page = place.page();
     let first = function(functions, page)?.or(own).map_or(page, |(start, _)| start);
@@ -100,7 +129,7 @@ fn beside(place: &Place<'_>, functions: Option<Functions>, own: Option<Extent>) 
         None => (None, gaps::behind(&code, behind)),
     };
     gaps.retain(|g| g.start ^ page < PAGE && g.end.wrapping_sub(1) ^ page < PAGE);
-    let facts = Facts { starts: starts.as_deref(), ..Facts::trapped(seen, &taken) };
+    let facts = Facts { starts: starts.as_deref(), red_zone, ..Facts::trapped(seen, &taken) };
     Ok(hop(&code, site, &WAYS, &facts, &gaps).and_then(|hop| {
         let writes: Writes = hop.gaps.into_iter().chain([hop.site]).collect();
         if writes.iter().all(|patch| is_in_page(patch, site)) { Ok(writes) } else { Err(Refusal::NoRoom) }

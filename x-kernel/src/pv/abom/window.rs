@@ -46,6 +46,20 @@ impl Window {
         Self::of(low..end).or_else(|| Self::of(page..end))
     }
 
+    /// All of a function.
+    ///
+    /// # Errors
+    /// The page of it that is not mapped; None if it is too long, or memory is short.
+    pub fn read_function(function: &Range<u64>) -> Result<Self, Option<u64>> {
+        if function.end.checked_sub(function.start).is_none_or(|length| length > FUNCTION) {
+            return Err(None);
+        }
+        Self::of(function.clone()).ok_or_else(|| {
+            let pages = core::iter::successors(Some(function.start), |at| (at & !(PAGE - 1)).checked_add(PAGE));
+            pages.take_while(|at| *at < function.end).find(|at| guest_access::copy_in(*at, &mut [0]).is_err())
+        })
+    }
+
     fn of(range: Range<u64>) -> Option<Self> {
         let len = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
         let mut bytes = Vec::new();
