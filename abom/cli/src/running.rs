@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use abom::after::{Ask, scan};
+use abom::code::SYSCALL;
 use abom::gaps::Extent;
 use abom::{Code, Facts, How, Inside, Plan, RedZone, Refusal, Table, Ways, gaps, hop, plan, redzone, unwind};
 use object::elf::PT_LOAD;
@@ -72,7 +73,8 @@ fn beside(program: &Program<'_>, site: u64, own: Option<Extent>, red_zone: RedZo
     let page = site & !(PAGE - 1);
     let first = function(&program.elf, page).or(own).map_or(page, |(start, _)| start);
     let low = if page.saturating_sub(first) > FUNCTION { page } else { first.min(page) };
-    let code = window(program, site, low, page.saturating_add(PAGE)).ok_or(Refusal::NoRoom)?;
+    let end = page.saturating_add(PAGE).max(site.saturating_add(SYSCALL.len() as u64));
+    let code = window(program, site, low, end).ok_or(Refusal::NoRoom)?;
     let code = follow(program, code, site);
     let known = own.and_then(|own| Some((own, starts(&code, first, site).or_else(|| starts(&code, own.0, site))?)));
     let mut gaps = match &known {

@@ -8,13 +8,15 @@ pub const OFTEN: usize = 100;
 pub const CALL: u8 = 0xff;
 /// What a short jump begins with.
 pub const JUMP: u8 = 0xeb;
+/// And a longer one.
+pub const LONG_JUMP: u8 = 0xe9;
 /// `mov eax, 39; syscall`, and a return where a function ends with it.
 const ORIGINAL: [u8; 7] = [0xb8, 39, 0, 0, 0, 0x0f, 0x05];
 
 global_asm!(
     ".pushsection .text.sites, \"ax\", @progbits",
     ".globl site_getpid, site_into_the_middle, site_through_red_zone, site_through_flags, site_red_zone, site_flags",
-    ".globl site_read, site_getuid, site_getuid_moved, site_framed, site_framed_number",
+    ".globl site_read, site_getuid, site_getuid_moved, site_framed, site_framed_number, site_across, site_across_moved",
     ".balign 64",
     // getpid(), as a library's wrapper.
     "site_getpid:",
@@ -89,6 +91,20 @@ global_asm!(
     "pop rbx",
     "ret",
     ".cfi_endproc",
+    // getppid(), whose instruction's second byte is in the next page.
+    ".balign 4096",
+    ".cfi_startproc",
+    "ret",
+    ".cfi_endproc",
+    ".fill 4096 - 1 - 1 - 10, 1, 0xcc",
+    "site_across:",
+    ".cfi_startproc",
+    "mov eax, 110",
+    "site_across_moved:",
+    "mov edi, -100",
+    "syscall",
+    "ret",
+    ".cfi_endproc",
     ".popsection",
 );
 
@@ -104,6 +120,8 @@ unsafe extern "C" {
     static site_getuid_moved: [u8; 7];
     fn site_framed(word: *const u64) -> u64;
     static site_framed_number: [u8; 7];
+    fn site_across() -> u32;
+    static site_across_moved: [u8; 7];
 }
 
 /// getpid.
@@ -148,6 +166,12 @@ pub fn framed(word: &u64) -> u64 {
     unsafe { site_framed(word) }
 }
 
+/// getppid.
+pub fn across() -> u32 {
+    // SAFETY: it only makes that system call.
+    unsafe { site_across() }
+}
+
 /// The bytes of a site, as they are in memory.
 #[derive(Clone, Copy)]
 pub struct Site(*const [u8; 7]);
@@ -181,6 +205,11 @@ impl Site {
     /// That of [`framed`].
     pub fn framed() -> Self {
         Self(&raw const site_framed_number)
+    }
+
+    /// That of [`across`], with the instruction before.
+    pub fn across() -> Self {
+        Self(&raw const site_across_moved)
     }
 
     /// Where it is.

@@ -14,7 +14,7 @@ mod others;
 
 use std::process::ExitCode;
 
-use code::{CALL, JUMP, OFTEN, Site};
+use code::{CALL, JUMP, LONG_JUMP, OFTEN, Site};
 use linux_programs::child::{self, End};
 use linux_programs::report::Report;
 
@@ -44,6 +44,10 @@ fn gaps(report: &mut Report) {
     let own = unsafe { libc::getuid() };
     report.check("gap: getuid", (0..OFTEN).filter(|_| code::getuid() == own).count(), OFTEN);
     report.check("gap: getuid has a jump", Site::getuid().first_byte(), JUMP);
+    // SAFETY: it has no arguments.
+    let parent = unsafe { libc::getppid() } as u32;
+    report.check("gap: across pages", (0..OFTEN).filter(|_| code::across() == parent).count(), OFTEN);
+    report.check("gap: across pages has a jump", Site::across().first_byte(), LONG_JUMP);
 }
 
 /// What a leaf function keeps below its stack pointer stays there.

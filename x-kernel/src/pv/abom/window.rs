@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use abom::after::{self, Ask};
+use abom::code::SYSCALL;
 use abom::{Code, Patch};
 
 use super::PAGE;
@@ -38,11 +39,11 @@ impl Window {
         [low..high, low.max(page)..high, low..high.min(last), low.max(page)..high.min(last)].into_iter().find_map(Self::of)
     }
 
-    /// All of the site's page, and what is ahead of it from `first` on, if that is there and not too far.
+    /// All of the site's page, and of the site, and what is ahead of it from `first` on, if that is there and not too far.
     pub fn read_page(site: u64, first: u64) -> Option<Self> {
         let page = site & !(PAGE - 1);
         let low = if page.saturating_sub(first) > FUNCTION { page } else { first.min(page) };
-        let end = page.checked_add(PAGE)?;
+        let end = page.checked_add(PAGE)?.max(site.checked_add(SYSCALL.len() as u64)?);
         Self::of(low..end).or_else(|| Self::of(page..end))
     }
 

@@ -273,10 +273,11 @@ static struct page *page_at(unsigned long address)
 	return get_user_pages(address, 1, 0, &page, NULL) == 1 ? page : NULL;
 }
 
+/* As far as it is in the page: the hypervisor sees all of it. */
 static bool is_syscall(const u8 *insn)
 {
-	return offset_in_page(insn) != PAGE_SIZE - 1 &&
-	       insn[0] == 0x0f && insn[1] == 0x05;
+	return insn[0] == 0x0f &&
+	       (offset_in_page(insn) == PAGE_SIZE - 1 || insn[1] == 0x05);
 }
 
 /* What is missing is the process's own: its headers and unwind table. */
