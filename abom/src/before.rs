@@ -3,8 +3,8 @@
 //! x86 code cannot be read backwards: the bytes `b8 27 00 00 00` may be a load of eax, or the end of a longer
 //! instruction. Read from far enough ahead, though, wrong readings soon fall in with the right one. So every place
 //! ahead of the site is tried as a beginning, and what is an instruction's beginning in all readings that arrive at the
-//! site, those apart that had no room to fall in, counts as one. Where the whole function is known, it has the word,
-//! unless the bytes contradict it.
+//! site, those apart that had no room to fall in, counts as one. Where the function is known, it has the word, and where it
+//! does not begin as compilers align them, the bytes may contradict.
 
 use arrayvec::ArrayVec;
 use iced_x86::Instruction;
@@ -20,6 +20,8 @@ const REACH: usize = 40;
 const SETTLED: usize = 12;
 /// Readings that must agree, at least.
 const READINGS: u32 = 6;
+/// Functions begin at a multiple of this, if their compiler cares.
+const ALIGNED: u64 = 16;
 /// The most instructions that are told.
 pub const MOST: usize = 8;
 
@@ -29,12 +31,16 @@ pub type Before = ArrayVec<Instruction, MOST>;
 /// The instructions before `site`.
 #[must_use]
 pub fn instructions(code: &Code<'_>, site: u64, facts: &Facts<'_>) -> Before {
-    let by_bytes = agreed(code, site);
-    let all = match facts.starts.map(|starts| known(code, site, starts)) {
-        None => by_bytes,
-        // Who says where instructions begin may be wrong: glibc's table for `__restore_rt` begins a byte early.
-        Some(known) if known.iter().zip(&by_bytes).any(|(a, b)| a.ip() != b.ip()) => Before::new(),
-        Some(known) => known,
+    let all = match facts.starts {
+        None => agreed(code, site),
+        Some(starts) => {
+            let known = known(code, site, starts);
+            // Who says where instructions begin may be wrong: glibc's table for `__restore_rt` begins a byte early. What
+            // compilers align is believed.
+            let aligned = starts.first().is_some_and(|start| start.is_multiple_of(ALIGNED));
+            let is_refuted = || known.iter().zip(&agreed(code, site)).any(|(a, b)| a.ip() != b.ip());
+            if aligned || !is_refuted() { known } else { Before::new() }
+        }
     };
     // What another patch has taken, and what is ahead of it, does not lead to the site any more.
     all.into_iter().take_while(|i| !facts.is_taken(i.ip(), i.next_ip())).collect()
@@ -132,6 +138,7 @@ mod tests {
         // From a byte too early: add [rax-57],cl; ror byte [rdi],0; add [rax],al
         let early = Facts { starts: Some(&[0x1013, 0x1016, 0x1019, 0x101b]), ..BYTES };
         assert!(lengths(&bytes, &early).is_empty());
+        assert_eq!(lengths(&bytes, &Facts { starts: Some(&[0x1014, 0x101b]), ..BYTES }), [7]);
     }
 
     #[test]

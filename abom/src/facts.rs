@@ -5,7 +5,8 @@ use core::ops::Range;
 /// What is known of the code around a site.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// Where instructions begin, in order, for all of the function; none if only the bytes are known.
+    /// Where instructions begin, in order, from the beginning of a function as far as the site at least; none if only the bytes
+    /// are known.
     pub starts: Option<&'a [u64]>,
     /// Who may jump to an instruction that would be overwritten.
     pub inside: Inside<'a>,

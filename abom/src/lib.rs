@@ -43,7 +43,7 @@ pub use effect::falls_through;
 pub use facts::{Facts, Inside, RedZone, Seen};
 pub use patch::{Fixup, Form, How, Patch};
 pub use pattern::Pattern;
-pub use plan::{Plan, Ways, has_prospects, plan};
+pub use plan::{Plan, Ways, plan};
 pub use refusal::Refusal;
 pub use stub::{Placed, Reach, StubPlan};
 pub use table::Table;

@@ -95,14 +95,6 @@ pub(crate) fn examine<'a, 'w>(code: &Code<'a>, site: u64, ways: &'w Ways, facts:
     Ok(Site { code: *code, at: site, behind, before, after, ways, facts })
 }
 
-/// Whether there is no reason that holds for every form ([`Refusal::is_final`]): far less work than a plan.
-///
-/// # Errors
-/// The reason.
-pub fn has_prospects(code: &Code<'_>, site: u64, facts: &Facts<'_>) -> Result<(), Refusal> {
-    flags_lost(&after::scan(code, behind(code, site, facts)?, Ask::Flags))
-}
-
 /// The address behind the `syscall` instruction at `site`, if that may be changed.
 fn behind(code: &Code<'_>, site: u64, facts: &Facts<'_>) -> Result<u64, Refusal> {
     if !code.is_syscall(site) {

@@ -9,6 +9,7 @@
 // UNSAFETY: raw system calls are what is measured.
 
 mod calls;
+mod first;
 mod memory;
 mod waiting;
 mod work;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use crate::calls::Calls;
-use crate::{memory, waiting};
+use crate::{first, memory, waiting};
 
 /// Does an operation so many times.
 pub type Body = Box<dyn FnMut(u32)>;
@@ -24,6 +24,7 @@ pub struct Operation {
 pub const OPERATIONS: &[Operation] = &[
     Operation { name: "loop", count: 20_000, prepare: empty },
     Operation { name: "getpid", count: 20_000, prepare: getpid },
+    Operation { name: "first-call", count: 100, prepare: first::first_call },
     Operation { name: "read-zero", count: 10_000, prepare: read_zero },
     Operation { name: "write-null", count: 10_000, prepare: write_null },
     Operation { name: "futex-wake", count: 10_000, prepare: waiting::futex_wake },

@@ -111,8 +111,10 @@ fn open(change: fn(&File, u8) -> bool) -> bool {
 
 /// One that has no name.
 fn memory(change: fn(&File, u8) -> bool) -> bool {
-    // SAFETY: a name, and a descriptor that is nobody else's.
-    let file = unsafe { File::from_raw_fd(libc::memfd_create(c"code".as_ptr(), 0)) };
+    // SAFETY: it is a name.
+    let descriptor = unsafe { libc::memfd_create(c"code".as_ptr(), 0) };
+    // SAFETY: it is nobody else's.
+    let file = unsafe { File::from_raw_fd(descriptor) };
     filled(file).is_ok_and(|file| follows(&file, change))
 }
 

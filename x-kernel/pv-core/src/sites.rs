@@ -9,8 +9,6 @@ use alloc::vec::Vec;
 
 /// Sites that are remembered.
 const PLACES: usize = 1024;
-/// A site is hot when it has trapped so often: at once, for all processes share the patch, and most of them are short-lived.
-pub const HOT: u8 = 1;
 /// The kernel is asked so often for a page of its own before the site is left alone.
 pub const MOST_WISHES: u8 = 8;
 
@@ -44,8 +42,6 @@ impl Site {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
-    /// It has trapped so often.
-    Trapped(u8),
     /// Its page is wanted, and was asked for so often.
     Wanted(u8),
     /// It stays as it is.
@@ -57,9 +53,7 @@ enum State {
 pub enum Next {
     /// Nothing.
     Nothing,
-    /// Look whether it can be patched, and [`Sites::settle`] it.
-    Look,
-    /// Ask for its page.
+    /// Ask for its page: at once, for all processes share the patch, and most of them are short-lived.
     Ask,
     /// It was asked for often enough, and is left alone from now on.
     GiveUp,
@@ -80,14 +74,14 @@ impl Sites {
     pub fn new() -> Option<Self> {
         let mut places = Vec::new();
         places.try_reserve_exact(PLACES).ok()?;
-        places.resize(PLACES, (Site::default(), State::Trapped(0)));
+        places.resize(PLACES, (Site::default(), State::Wanted(0)));
         Some(Self { places })
     }
 
     fn state(&mut self, site: Site) -> Option<&mut State> {
         let (known, state) = self.places.get_mut(site.place())?;
         if *known != site {
-            (*known, *state) = (site, State::Trapped(0));
+            (*known, *state) = (site, State::Wanted(0));
         }
         Some(state)
     }
@@ -96,10 +90,6 @@ impl Sites {
     pub fn trapped(&mut self, site: Site) -> Next {
         let Some(state) = self.state(site) else { return Next::Nothing };
         let (next, then) = match *state {
-            State::Trapped(before) => {
-                let times = before.saturating_add(1);
-                (if times < HOT { Next::Nothing } else { Next::Look }, State::Trapped(times.min(HOT)))
-            }
             State::Wanted(wishes) if wishes < MOST_WISHES => (Next::Ask, State::Wanted(wishes.saturating_add(1))),
             State::Wanted(_) => (Next::GiveUp, State::Left),
             State::Left => (Next::Nothing, State::Left),
@@ -108,10 +98,10 @@ impl Sites {
         next
     }
 
-    /// `site` was looked at: whether it can be patched.
-    pub fn settle(&mut self, site: Site, wanted: bool) {
+    /// A patch of `site` was planned: whether there is one.
+    pub fn settle(&mut self, site: Site, planned: bool) {
         if let Some(state) = self.state(site) {
-            *state = if wanted { State::Wanted(0) } else { State::Left };
+            *state = if planned { State::Wanted(0) } else { State::Left };
         }
     }
 }
@@ -127,17 +117,14 @@ mod tests {
     }
 
     #[test]
-    fn a_hot_site_is_looked_at_and_then_asked_for() {
+    fn a_site_is_asked_for_until_it_is_planned() {
         let mut sites = Sites::new().unwrap();
-        let site = Site::new(0x7f00_1234_5678, *b"abcdefgh");
-        let cold = usize::from(HOT) - 1;
-        assert!(trapped(&mut sites, site, cold).iter().all(|&n| n == Next::Nothing));
-        assert_eq!(trapped(&mut sites, site, 2), [Next::Look, Next::Look]);
+        let wishes = usize::from(MOST_WISHES);
+        assert!(trapped(&mut sites, Site::new(0x7f00_1234_5678, *b"abcdefgh"), wishes).iter().all(|&n| n == Next::Ask));
         // The same place of the same library, elsewhere.
         let elsewhere = Site::new(0x5500_0000_0678, *b"abcdefgh");
         sites.settle(elsewhere, true);
-        let wishes = usize::from(MOST_WISHES);
-        let asked = trapped(&mut sites, site, wishes + 2);
+        let asked = trapped(&mut sites, elsewhere, wishes + 2);
         assert!(asked[..wishes].iter().all(|&n| n == Next::Ask));
         assert_eq!(asked[wishes..], [Next::GiveUp, Next::Nothing]);
     }
@@ -146,7 +133,7 @@ mod tests {
     fn a_refused_site_is_left_alone() {
         let mut sites = Sites::new().unwrap();
         let site = Site::new(0x1002, [1; 8]);
-        trapped(&mut sites, site, usize::from(HOT));
+        assert_eq!(trapped(&mut sites, site, 1), [Next::Ask]);
         sites.settle(site, false);
         assert!(trapped(&mut sites, site, 1000).iter().all(|&n| n == Next::Nothing));
     }
@@ -157,7 +144,7 @@ mod tests {
         let (a, b) = (Site::new(0x10, [1; 8]), Site::new(0x10, [2; 8]));
         trapped(&mut sites, a, 1);
         sites.settle(a, false);
-        assert_eq!(trapped(&mut sites, b, usize::from(HOT)).last(), Some(&Next::Look));
+        assert_eq!(trapped(&mut sites, b, 1), [Next::Ask]);
     }
 
     #[test]
@@ -165,7 +152,7 @@ mod tests {
         let mut sites = Sites::new().unwrap();
         for n in 0..100_000u64 {
             let site = Site::new(n, n.wrapping_mul(0x1234_5678_9abc_def1).to_le_bytes());
-            assert_eq!(trapped(&mut sites, site, usize::from(HOT)).last(), Some(&Next::Look));
+            assert_eq!(trapped(&mut sites, site, 1), [Next::Ask]);
         }
     }
 }

@@ -102,6 +102,46 @@ unsafe fn copy(to: u64, from: u64, len: usize) -> Result<(), Fault> {
     if left == 0 { Ok(()) } else { Err(Fault) }
 }
 
+/// Reads a word from the guest at `va`: what [`copy_in`] does, at less cost.
+///
+/// # Errors
+/// [`Fault`] if any byte is not the guest's or not mapped.
+pub fn read_word(va: u64) -> Result<u64, Fault> {
+    if !layout::is_guest_range(va, size_of::<u64>() as u64) {
+        return Err(Fault);
+    }
+    debug_assert!(!level::any_held(), "guest memory is accessed with a spin lock held");
+    let (word, faulted): (u64, u64);
+    let smap = smap_on();
+    if smap {
+        // SAFETY: SMAP is on, so the CPU has the instruction; AC only permits the access below.
+        unsafe { asm!("stac", options(nomem, nostack)) };
+    }
+    // SAFETY: the address lies outside the X-Kernel's part. A fault is expected: the entry in `.ex_table` sends it to the
+    // end, where `faulted` then is still one.
+    unsafe {
+        asm!(
+            "mov {faulted:e}, 1",
+            "2: mov {word}, [{va}]",
+            "mov {faulted:e}, 0",
+            "3:",
+            ".pushsection .ex_table, \"a\"",
+            ".balign 8",
+            ".quad 2b, 3b",
+            ".popsection",
+            va = in(reg) va,
+            word = inout(reg) 0_u64 => word,
+            faulted = out(reg) faulted,
+            options(nostack, preserves_flags, readonly)
+        );
+    }
+    if smap {
+        // SAFETY: as for `stac`.
+        unsafe { asm!("clac", options(nomem, nostack)) };
+    }
+    if faulted == 0 { Ok(word) } else { Err(Fault) }
+}
+
 /// A guest virtual address at which the guest alleges a `T`. Nothing is checked before it is used.
 pub struct GuestPtr<T> {
     va: u64,

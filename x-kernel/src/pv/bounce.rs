@@ -15,7 +15,7 @@ use crate::arch::x86_64::entry::regs::rflags;
 use crate::arch::x86_64::entry::{GUEST_CS, GUEST_SS, GuestRegs};
 use crate::domain::Domain;
 use crate::domain::vcpu::{Callback, Vcpu, VcpuState, XMode};
-use crate::mm::guest_access::{self, GuestPtr};
+use crate::mm::guest_access;
 use crate::trace;
 
 /// A way into the guest kernel.
@@ -34,7 +34,7 @@ fn enter(regs: &mut GuestRegs, vcpu: &Vcpu, domain: &Arc<Domain>, state: &mut Vc
     let stack = match state.xmode {
         _ if from_kernel => regs.rsp,
         None => state.kernel_sp,
-        Some(XMode { kernel_sp_at }) => match GuestPtr::<u64>::new(kernel_sp_at).read() {
+        Some(XMode { kernel_sp_at }) => match guest_access::read_word(kernel_sp_at) {
             Ok(sp) => sp,
             Err(_) => {
                 domain.crash(format_args!("the word at {kernel_sp_at:#x} for its kernel stack cannot be read"));
@@ -42,32 +42,21 @@ fn enter(regs: &mut GuestRegs, vcpu: &Vcpu, domain: &Arc<Domain>, state: &mut Vc
             }
         },
     };
-    let masked = vcpu_info::upcall_mask(vcpu);
+    let masked = vcpu_info::upcall_mask(vcpu, entry.masks_events);
     let cs = (regs.cs & if from_kernel { 0xfffc } else { 0xffff }) | u64::from(masked) << 32;
     let iopl = if domain.has_assist(VMASST_TYPE_architectural_iopl) { u64::from(state.iopl & 3) << 12 } else { 0 };
     let flags = (regs.rflags & !(rflags::IF | rflags::IOPL)) | if masked == 0 { rflags::IF } else { 0 } | iopl;
 
-    let mut words = [0u64; 8];
-    let tail = [regs.rip, cs, flags, regs.rsp, regs.ss];
-    let frame: &[u64] = match entry.error_code {
-        Some(code) => {
-            words[..3].copy_from_slice(&[regs.rcx, regs.r11, u64::from(code)]);
-            words[3..].copy_from_slice(&tail);
-            &words
-        }
-        None => {
-            words[..2].copy_from_slice(&[regs.rcx, regs.r11]);
-            words[2..7].copy_from_slice(&tail);
-            &words[..7]
-        }
+    let GuestRegs { rcx, r11, rip, rsp, ss, .. } = *regs;
+    let (words, from) = match entry.error_code {
+        Some(code) => ([rcx, r11, u64::from(code), rip, cs, flags, rsp, ss], 0),
+        None => ([0, rcx, r11, rip, cs, flags, rsp, ss], 1),
     };
+    let frame = words.get(from..).unwrap_or(&words);
     let sp = (stack & !0xf).wrapping_sub(size_of_val(frame) as u64);
     if guest_access::copy_out(sp, zerocopy::IntoBytes::as_bytes(frame)).is_err() {
         domain.crash(format_args!("its kernel stack at {sp:#x} cannot take an exception frame, at {:#x}", regs.rip));
         return false;
-    }
-    if entry.masks_events {
-        vcpu_info::set_upcall_mask(vcpu, 1);
     }
     regs.rsp = sp;
     regs.ss = u64::from(GUEST_SS);

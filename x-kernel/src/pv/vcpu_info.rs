@@ -23,9 +23,14 @@ fn place(vcpu: &Vcpu, field: usize) -> Option<(FrameWindow, usize)> {
     Some((window, ((maddr & 0xfff) as usize).checked_add(field)?))
 }
 
-/// Whether events are masked: the guest's byte.
-pub fn upcall_mask(vcpu: &Vcpu) -> u8 {
-    place(vcpu, offset::UPCALL_MASK).map_or(0, |(w, at)| w.read_u8(at))
+/// Whether events are masked: the guest's byte. If `mask`, they are from now on.
+pub fn upcall_mask(vcpu: &Vcpu, mask: bool) -> u8 {
+    let Some((window, at)) = place(vcpu, offset::UPCALL_MASK) else { return 0 };
+    let before = window.read_u8(at);
+    if mask && before == 0 {
+        window.write_u8(at, 1);
+    }
+    before
 }
 
 /// Sets the event mask.

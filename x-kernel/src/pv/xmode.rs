@@ -14,7 +14,7 @@ use xen_abi::xmode::{
     XmodeQuery, XmodeSites,
 };
 
-use super::hypercall::{Args, HcCx, HcResult, OK};
+use super::hypercall::{Args, HcCx, HcResult, OK, Outcome};
 use super::{abom, mmu};
 use crate::domain::vcpu::XMode;
 use crate::mm::layout::is_guest_range;
@@ -38,7 +38,7 @@ pub fn arch_7(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
             if done == Err(Errno::EFAULT) {
                 to.write(&wish)?;
             }
-            done?;
+            return Ok(Outcome::Done(i64::try_from(done?).unwrap_or(0)));
         }
         _ => return Err(Errno::ENOSYS),
     }

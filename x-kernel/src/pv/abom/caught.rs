@@ -4,13 +4,18 @@ use alloc::sync::Arc;
 
 use abom::Fixup;
 use abom::patch::LONGEST_PATCH;
+use arrayvec::ArrayVec;
 
-use super::{PRESENT, USER, Written, mapped, moved, near};
+use super::written::Written;
+use super::{PAGE, PRESENT, USER, mapped, moved};
 use crate::arch::x86_64::entry::GuestRegs;
 use crate::domain::Domain;
 use crate::domain::vcpu::{Vcpu, VcpuState};
 use crate::mm::guest_access;
 use crate::pv::bounce;
+
+/// The most patches that can be around a place: one for each of its bytes.
+const NEAR: usize = 2 * LONGEST_PATCH;
 
 /// A process has met an invalid opcode: whether it is one of a patch's, and the thread was put right.
 pub fn invalid_opcode(regs: &mut GuestRegs, vcpu: &Vcpu, domain: &Arc<Domain>, state: &mut VcpuState) -> bool {
@@ -35,7 +40,14 @@ pub fn invalid_opcode(regs: &mut GuestRegs, vcpu: &Vcpu, domain: &Arc<Domain>, s
 /// What to do with a thread at `rip`, if a patch is there.
 fn fixup(rip: u64, domain: &Domain, state: &VcpuState) -> Option<Fixup> {
     let frame = mapped(state, rip, PRESENT | USER, 0)?;
-    near(domain, frame, rip, LONGEST_PATCH as u64).ok()?.iter().find_map(|Written { patch, writing, .. }| {
+    // Guest memory is not accessed under the lock.
+    let mut around: ArrayVec<Written, NEAR> = ArrayVec::new();
+    let offset = rip & (PAGE - 1);
+    if let Some(abom) = domain.sites.lock().as_ref() {
+        let close = |w: &&Written| (w.patch.address() & (PAGE - 1)).abs_diff(offset) <= LONGEST_PATCH as u64;
+        around.extend(abom.patches.of(frame).filter(close).take(NEAR).cloned());
+    }
+    around.iter().find_map(|Written { patch, writing, .. }| {
         let delta = moved(patch, rip);
         if *writing {
             // Until it is whole, whoever meets any of it tries again.

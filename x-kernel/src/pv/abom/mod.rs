@@ -1,10 +1,10 @@
 //! ABOM in the X-Kernel: which system calls of a domain's processes become function calls, and what becomes of a thread
 //! that meets an overwritten instruction.
 //!
-//! A system call that traps is counted by its site; a hot one is planned (crate `abom`), and if that is a patch, X-LibOS
-//! is told by a word of its memory. It makes the page one that only processes which execute it share, so that no file
-//! changes, and asks for the patch. That is planned once more, from the bytes that are there then, and written through the
-//! kernel's own mapping of the page: nothing is written that the guest could not write itself.
+//! X-LibOS is told of the site of a system call that traps by a word of its memory. It makes the page one that only processes
+//! which execute it share, so that no file changes, and asks for the patch. That is planned (crate `abom`) from the bytes
+//! that are there then, and written through the kernel's own mapping of the page: nothing is written that the guest could
+//! not write itself.
 //!
 //! What is remembered of a patch is only for putting threads right, and is believed only where the bytes of the patch are
 //! found: the guest may have put the page to any other use.
@@ -14,11 +14,11 @@ mod patch;
 mod plan;
 mod reading;
 mod window;
+mod written;
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
-use abom::{Facts, Patch, Pattern, Refusal, Seen, Table, Ways};
+use abom::{Patch, Pattern, Refusal, Seen, Table, Ways};
 use pv_core::frame::Mfn;
 use pv_core::pt;
 use pv_core::sites::{Next, Site, Sites};
@@ -28,7 +28,7 @@ use xen_abi::xmode::XmodeSites;
 pub use caught::invalid_opcode;
 pub use patch::patch;
 use reading::Readings;
-use window::Window;
+use written::Patches;
 
 use super::hypercall::HcCx;
 use super::mmu;
@@ -52,19 +52,10 @@ const NX: u64 = 1 << 63;
 /// How sites are to be changed here: by calls and gaps. Nothing places stubs for a running program.
 const WAYS: Ways = Ways { table: Table::X_CONTAINER, stubs: None };
 
-/// A patch that was written, at the address that its page had then.
-#[derive(Clone)]
-struct Written {
-    frame: Mfn,
-    patch: Patch,
-    /// Its bytes are being written: another CPU may meet any of them.
-    writing: bool,
-}
-
 /// A domain's sites and patches.
 pub struct Abom {
     sites: Sites,
-    written: Vec<Written>,
+    patches: Patches,
     readings: Readings,
 }
 
@@ -134,7 +125,7 @@ pub fn keep(cx: &mut HcCx<'_>, wish: &XmodeSites) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     }
     if cx.domain.sites.lock().is_none() {
-        let fresh = Abom { sites: Sites::new().ok_or(Errno::ENOMEM)?, written: Vec::new(), readings: Readings::default() };
+        let fresh = Abom { sites: Sites::new().ok_or(Errno::ENOMEM)?, patches: Patches::new(), readings: Readings::default() };
         cx.domain.sites.lock().get_or_insert(fresh);
     }
     let calls = mapped(cx.state, word.wrapping_add(8), PRESENT, 0).map(|frame| (frame, (word.wrapping_add(8) & (PAGE - 1)) as usize));
@@ -184,16 +175,6 @@ pub fn trapped(regs: &GuestRegs, domain: &Domain, state: &mut VcpuState) {
             return;
         }
         Next::Ask => {}
-        Next::Look => {
-            let verdict = look(regs, site);
-            if let Some(abom) = domain.sites.lock().as_mut() {
-                abom.sites.settle(key, verdict.is_ok());
-            }
-            if let Err(refusal) = verdict {
-                refused(domain, site, bytes, regs.rax, refusal);
-                return;
-            }
-        }
     }
     state.wishes.last = Some((site, key, seen(regs)));
     if GuestPtr::<u64>::new(state.wishes.word).write(&site).is_err() {
@@ -206,35 +187,6 @@ fn refused(domain: &Domain, site: u64, bytes: [u8; 8], number: u64, refusal: Ref
     domain.abom_counters.refuse(refusal);
     trace::record(trace::Id::SiteRefused, site, refusal.index() as u64, number);
     log::debug!("domain {}: system call {number} stays at {site:#x}, {bytes:02x?}: {refusal}", domain.id.raw());
-}
-
-/// Whether it is worth asking the kernel for a page of its own for the site.
-fn look(regs: &GuestRegs, site: u64) -> Result<(), Refusal> {
-    let mut window = Window::read(site, None).ok_or(Refusal::NoSyscall)?;
-    window.follow(site.wrapping_add(2));
-    // The plan is made when the kernel asks for the patch: then more is known.
-    abom::has_prospects(&window.code(), site, &Facts::trapped(seen(regs), &[]))
-}
-
-/// The most patches that are taken into account around a place.
-const NEAR: usize = 128;
-
-/// The patches in `frame` that begin within `distance` of `address`.
-fn near(domain: &Domain, frame: Mfn, address: u64, distance: u64) -> Result<Vec<Written>, Errno> {
-    let mut found = Vec::new();
-    // Nothing is allocated under the lock.
-    found.try_reserve_exact(NEAR).map_err(|_| Errno::ENOMEM)?;
-    let offset = address & (PAGE - 1);
-    if let Some(abom) = domain.sites.lock().as_ref() {
-        let close = |w: &&Written| w.frame == frame && (w.patch.address() & (PAGE - 1)).abs_diff(offset) <= distance;
-        for written in abom.written.iter().filter(close) {
-            if found.len() >= NEAR {
-                return Err(Errno::ENOSPC);
-            }
-            found.push(written.clone());
-        }
-    }
-    Ok(found)
 }
 
 /// How much further on `patch`'s page is at `address` than it was when the patch was planned.

@@ -16,13 +16,15 @@ use xen_abi::errno::Errno;
 
 use super::reading::Reading;
 use super::window::Window;
-use super::{NEAR, PAGE, PRESENT, USER, WAYS, mapped, moved, near};
+use super::{PAGE, PRESENT, USER, WAYS, mapped, moved};
 use crate::domain::Domain;
 use crate::domain::vcpu::VcpuState;
 use crate::mm::guest_access;
 
 /// What is written, in this order.
 pub type Writes = ArrayVec<Patch, { MOST_GAPS + 1 }>;
+/// The most patches of a page.
+const NEAR: usize = 128;
 /// What other patches have taken.
 type Taken = ArrayVec<Range<u64>, NEAR>;
 
@@ -56,17 +58,18 @@ impl Place<'_> {
     }
 }
 
-/// Plans for the site, from its bytes as they are now.
+/// Plans for the site, from its bytes as they are now: what is to be written goes to `writes`.
 ///
 /// # Errors
 /// [`Trouble`]: what is missing; `-EINVAL` if the bytes cannot be read, `-ENOSPC` for too many patches around.
-pub fn writes(place: &Place<'_>) -> Result<Result<Writes, Refusal>, Trouble> {
+pub fn into(writes: &mut Writes, place: &Place<'_>) -> Result<Result<(), Refusal>, Trouble> {
     let &Place { site, module, seen, .. } = place;
     let functions = if module == 0 { None } else { believe(|memory| Functions::of(memory, module))? };
     let own = function(functions, site)?;
     let start = own.map(|(start, _)| start);
     let mut window = Window::read(site, start).ok_or(Errno::EINVAL)?;
-    let taken = forget(place, &mut window)?;
+    let mut taken = Taken::new();
+    forget(place, &mut window, &mut taken)?;
     window.follow(site.wrapping_add(2));
     let starts = start.and_then(|start| window.starts(start, site));
     let facts = Facts { starts: starts.as_deref(), ..Facts::trapped(seen, &taken) };
@@ -80,10 +83,11 @@ pub fn writes(place: &Place<'_>) -> Result<Result<Writes, Refusal>, Trouble> {
         }
     }
     match planned {
-        Ok(Plan::Call(patch)) if is_in_page(&patch, site) => Ok(Ok(Writes::from_iter([patch]))),
-        Err(refusal) if refusal.is_final() => Ok(Err(refusal)),
-        _ => beside(place, functions, own, red_zone),
+        Ok(Plan::Call(patch)) if is_in_page(&patch, site) => writes.push(patch),
+        Err(refusal) if refusal.is_final() => return Ok(Err(refusal)),
+        _ => return beside(writes, place, functions, own, red_zone),
     }
+    Ok(Ok(()))
 }
 
 /// What the function `own` does below its stack pointer, if all of it can be read.
@@ -97,22 +101,24 @@ fn below_stack(place: &Place<'_>, own: Option<Extent>) -> Result<RedZone, Troubl
         Ok(window) => window,
         Err(missing) => return missing.map_or(Ok(RedZone::Unknown), |page| Err(Trouble::Missing(page))),
     };
-    forget(place, &mut window)?;
+    forget(place, &mut window, &mut Taken::new())?;
     Ok(redzone::of_code(&window.alone(), &function))
 }
 
 /// The same by gaps of the site's page; it is in the function `own`, if that is known.
 fn beside(
+    writes: &mut Writes,
     place: &Place<'_>,
     functions: Option<Functions>,
     own: Option<Extent>,
     red_zone: RedZone,
-) -> Result<Result<Writes, Refusal>, Trouble> {
+) -> Result<Result<(), Refusal>, Trouble> {
     let &Place { site, seen, .. } = place;
     let page = place.page();
     let first = function(functions, page)?.or(own).map_or(page, |(start, _)| start);
     let Some(mut window) = Window::read_page(site, first) else { return Ok(Err(Refusal::NoRoom)) };
-    let taken = forget(place, &mut window)?;
+    let mut taken = Taken::new();
+    forget(place, &mut window, &mut taken)?;
     let behind = site.wrapping_add(2);
     window.follow(behind);
     // What is between functions may be no code: then from the site's own on.
@@ -131,8 +137,8 @@ fn beside(
     gaps.retain(|g| g.start ^ page < PAGE && g.end.wrapping_sub(1) ^ page < PAGE);
     let facts = Facts { starts: starts.as_deref(), red_zone, ..Facts::trapped(seen, &taken) };
     Ok(hop(&code, site, &WAYS, &facts, &gaps).and_then(|hop| {
-        let writes: Writes = hop.gaps.into_iter().chain([hop.site]).collect();
-        if writes.iter().all(|patch| is_in_page(patch, site)) { Ok(writes) } else { Err(Refusal::NoRoom) }
+        writes.extend(hop.gaps.into_iter().chain([hop.site]));
+        if writes.iter().all(|patch| is_in_page(patch, site)) { Ok(()) } else { Err(Refusal::NoRoom) }
     }))
 }
 
@@ -149,18 +155,18 @@ fn read(place: &Place<'_>, window: &Window, from: u64) -> Option<(Vec<u64>, Gaps
     found
 }
 
-/// Takes patches out of the window's bytes. Returns what those of the site's page have taken.
-fn forget(place: &Place<'_>, window: &mut Window) -> Result<Taken, Errno> {
-    let mut taken = Taken::new();
+/// Takes patches out of the window's bytes, and adds what those of the site's page have `taken`.
+fn forget(place: &Place<'_>, window: &mut Window, taken: &mut Taken) -> Result<(), Errno> {
     for page in window.pages() {
         let Some(frame) = mapped(place.state, page, PRESENT | USER, 0) else { continue };
-        for written in near(place.domain, frame, page, PAGE)? {
+        let sites = place.domain.sites.lock();
+        for written in sites.iter().flat_map(|abom| abom.patches.of(frame)) {
             if let Some(region) = window.forget(&written.patch, moved(&written.patch, page)).filter(|_| page == place.page()) {
                 taken.try_push(region).map_err(|_| Errno::ENOSPC)?;
             }
         }
     }
-    Ok(taken)
+    Ok(())
 }
 
 /// The function that `address` is in, by what its module says of itself: where it begins, and where the next one does.

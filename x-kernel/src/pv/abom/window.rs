@@ -80,14 +80,14 @@ impl Window {
         }
     }
 
-    /// Where instructions begin, if one begins at `start` and they lead to the site.
+    /// Where instructions begin as far as the site, if one begins at `start` and they lead to it.
     pub fn starts(&self, start: u64, site: u64) -> Option<Vec<u64>> {
         let mut starts = Vec::new();
-        for at in self.code().starts(start) {
+        for at in self.alone().starts(start).take_while(|at| *at <= site) {
             starts.try_reserve(1).ok()?;
             starts.push(at);
         }
-        starts.binary_search(&site).is_ok().then_some(starts)
+        (starts.last() == Some(&site)).then_some(starts)
     }
 
     /// By what a reading of these bytes from `from` on is known, if that is in them.

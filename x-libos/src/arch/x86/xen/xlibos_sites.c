@@ -42,6 +42,8 @@ struct xmode_patch {
 /* Words of a page that patches may change, and those of one patch. */
 #define MOST_CHANGED	128
 #define MOST_OF_ONE	20
+/* Words before the one with a site that change if nothing else of it does. */
+#define NEAR_SITE	4
 
 /* A page of a file, and the copy that is executed. Both are held. */
 struct shadow {
@@ -118,24 +120,36 @@ static bool may_change(struct page *original)
 	       mapping->host->i_sb->s_flags & SB_KERNMOUNT;
 }
 
+/* Whether a word was patched; what it was. */
+static bool was_patched(struct shadow *shadow, unsigned int at, u64 *was)
+{
+	unsigned int n;
+
+	for (n = 0; n < shadow->changed; n++) {
+		if (shadow->word[n].at == at) {
+			*was = shadow->word[n].was;
+			return true;
+		}
+	}
+	return false;
+}
+
 /* Whether the original is what it was, but for what was patched. */
 static bool is_fresh(struct shadow *shadow)
 {
 	const u64 *now = page_address(shadow->original);
 	const u64 *copy = page_address(shadow->patched);
 	long writers = atomic_long_read(&nr_writers);
-	unsigned int at, n = 0;
+	unsigned int at;
 	bool stays;
+	u64 was;
 
 	if (shadow->checked == writers)
 		return true;
 	stays = !may_change(shadow->original);
 	for (at = 0; at < WORDS; at++) {
-		u64 was = copy[at];
-
-		if (n < shadow->changed && shadow->word[n].at == at)
-			was = shadow->word[n++].was;
-		if (now[at] != was)
+		if (now[at] != copy[at] &&
+		    (!was_patched(shadow, at, &was) || now[at] != was))
 			return false;
 	}
 	if (stays)
@@ -247,22 +261,25 @@ static void cast_shadow(struct page *original)
 	spin_unlock(&shadows_lock);
 }
 
-/* Notes what is different from the original, which is what it was. */
-static void note_changes(struct shadow *shadow)
+/*
+ * Notes which words from @at to before @end are different from the original,
+ * which is what it was.
+ */
+static void note_changes(struct shadow *shadow, unsigned int at,
+			 unsigned int end)
 {
 	const u64 *original = page_address(shadow->original);
 	const u64 *copy = page_address(shadow->patched);
-	unsigned int at, n = 0;
+	u64 was;
 
 	spin_lock(&shadows_lock);
-	for (at = 0; at < WORDS && n < MOST_CHANGED; at++) {
-		if (original[at] == copy[at])
+	for (; at < end && shadow->changed < MOST_CHANGED; at++) {
+		if (original[at] == copy[at] || was_patched(shadow, at, &was))
 			continue;
-		shadow->word[n].at = at;
-		shadow->word[n].was = original[at];
-		n++;
+		shadow->word[shadow->changed].at = at;
+		shadow->word[shadow->changed].was = original[at];
+		shadow->changed++;
 	}
-	shadow->changed = n;
 	spin_unlock(&shadows_lock);
 }
 
@@ -333,10 +350,17 @@ static void patch(unsigned long site)
 	/* It may have been patched already, for another process. */
 	if (shadow && shadow->changed + MOST_OF_ONE <= MOST_CHANGED &&
 	    is_syscall(page_address(page) + offset_in_page(site))) {
+		unsigned int at = offset_in_page(site) / sizeof(u64);
+		int elsewhere;
+
 		patch.alias = (u64)page_address(page) + offset_in_page(site);
 		patch.module = module_of(vma);
-		if (!ask(&patch))
-			note_changes(shadow);
+		elsewhere = ask(&patch);
+		if (elsewhere > 0)
+			note_changes(shadow, 0, WORDS);
+		else if (!elsewhere)
+			note_changes(shadow, at < NEAR_SITE ? 0 : at - NEAR_SITE,
+				     min_t(unsigned int, at + 2, WORDS));
 	}
 	put_page(page);
 }
