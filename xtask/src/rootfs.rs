@@ -66,6 +66,7 @@ const SETS: &[Set] = &[
         name: "languages",
         packages: &["binutils", "caddy", "gcc", "libc6-dev", "nodejs", "openjdk-17-jdk-headless", "util-linux", "wrk"],
     },
+    Set { name: "compiler", packages: &["gcc", "libc6-dev"] },
     // What images of tests are made of.
     Set { name: "image", packages: &["attr"] },
     Set { name: "nginx", packages: &["nginx-light"] },

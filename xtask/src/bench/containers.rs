@@ -3,6 +3,7 @@
 //! The clock counts instructions, so that the X-Kernel's own account of run times is one of instructions. All is looked at
 //! while the containers live; then an operator ends them, and all memory must have come back.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -19,7 +20,7 @@ use crate::top::place::Place;
 use crate::top::sample::Document;
 
 /// How many, if nothing else is said.
-const COUNTS: [u32; 4] = [1, 10, 50, 100];
+pub const COUNTS: [u32; 4] = [1, 10, 50, 100];
 /// Memory of the machine, in MiB.
 const MACHINE_MIB: u64 = 12 << 10;
 /// How long a machine may take.
@@ -32,24 +33,24 @@ const ALONE: &str = "d1";
 const INSTRUCTIONS: [&str; 2] = ["-icount", "shift=0,sleep=off"];
 
 /// What was found with some number of containers.
-struct Row {
+pub struct Row {
     count: u32,
     /// What the container's domain was given, in MiB.
     each_mib: u64,
     account: Account,
     /// Instructions of the X-Kernel to build all domains, and of the domains until they were idle.
-    built: u64,
-    started: u64,
+    pub built: u64,
+    pub started: u64,
 }
 
 impl Row {
     /// KiB that a container takes: of its domain, and of the X-Kernel for it.
-    fn kib(&self) -> (u64, u64) {
+    pub fn kib(&self) -> (u64, u64) {
         let each = |frames: u64| frames * FRAME_KIB / u64::from(self.count);
         (each(self.account.domain_frames), each(self.account.allocated()))
     }
 
-    fn millions_each(&self, instructions: u64) -> f64 {
+    pub fn millions_each(&self, instructions: u64) -> f64 {
         instructions as f64 / 1e6 / f64::from(self.count)
     }
 }
@@ -60,26 +61,62 @@ fn built_ms(log: &str) -> Option<u64> {
     line.split(' ').rev().nth(1)?.parse().ok()
 }
 
+/// Many containers of one static busybox, ready to boot.
+pub struct Many {
+    containers: Vec<Container>,
+    each_mib: u64,
+    image: PathBuf,
+    name: String,
+}
+
+impl Many {
+    /// `count` of them, each of which does `command`, with more files if there are any to `add`; files of the run begin with
+    /// `name`.
+    ///
+    /// # Errors
+    /// What is wrong with the files.
+    pub fn new(name: &str, count: u32, command: &str, add: &[String]) -> Result<Self> {
+        let name = format!("{name}-{count}");
+        let args = ContainerArgs { rootfs: vec![footprint::small()?], containers: Some(count), add: add.to_vec(), ..ContainerArgs::default() };
+        let containers = Container::all(&args, &["sh", "-c", command].map(String::from), false)?;
+        let each_mib = containers.first().map(Container::needs).context("no container")?;
+        let mut guest = GuestArgs { kernel: Some(run::LIBOS.into()), guest_mem: Some(format!("{each_mib}M")), ..GuestArgs::default() };
+        let script = Container::place(&containers, &mut guest)?;
+        let image = crate::sh::target(&format!("bench/{name}.iso"))?;
+        iso::make(&run::boot(&guest, &script, true)?, &image)?;
+        Ok(Self { containers, each_mib, image, name })
+    }
+
+    /// A machine that is large enough.
+    ///
+    /// # Errors
+    /// If there is no place for its log.
+    pub fn machine(&self) -> Result<Machine> {
+        Ok(Machine {
+            mem_mib: MACHINE_MIB,
+            timeout: Some(TIMEOUT),
+            domains: Container::domains(&self.containers),
+            ..machine(BootFrom::Iso(self.image.clone()), &self.name)?
+        })
+    }
+
+    /// What runs are called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 /// `count` containers, until they are idle and have been looked at.
-fn idle(count: u32) -> Result<Row> {
-    let name = format!("containers-{count}");
-    let args = ContainerArgs { rootfs: vec![footprint::small()?], containers: Some(count), ..ContainerArgs::default() };
-    let containers = Container::all(&args, &["sh", "-c", IDLE].map(String::from), false)?;
-    let each_mib = containers.first().map(Container::needs).context("no container")?;
-    let mut guest = GuestArgs { kernel: Some(run::LIBOS.into()), guest_mem: Some(format!("{each_mib}M")), ..GuestArgs::default() };
-    let script = Container::place(&containers, &mut guest)?;
-    let image = crate::sh::target(&format!("bench/{name}.iso"))?;
-    iso::make(&run::boot(&guest, &script, true)?, &image)?;
-    let place = Place::new(&name, std::process::id(), name.clone())?;
+pub fn idle(count: u32) -> Result<Row> {
+    let many = Many::new("containers", count, IDLE, &[])?;
+    let Many { containers, each_mib, image, name } = &many;
+    let place = Place::new(name, std::process::id(), name.clone())?;
     let names: Vec<_> = containers.iter().map(|c| c.name.clone().unwrap_or_else(|| ALONE.into())).collect();
     let mut machine = Machine {
-        mem_mib: MACHINE_MIB,
         stats: Some(place.running().answers()),
         ask: Some(place.running().port()),
-        timeout: Some(TIMEOUT),
-        domains: Container::domains(&containers),
         more: INSTRUCTIONS.map(String::from).to_vec(),
-        ..machine(BootFrom::Iso(image.clone()), &name)?
+        ..many.machine()?
     };
     eprintln!("xtask: {count} containers of {each_mib} MiB on a machine of {MACHINE_MIB} MiB, with an instruction as the clock");
     let working = operator::begin(place.running(), machine.log.clone(), move |operator| {
@@ -92,7 +129,7 @@ fn idle(count: u32) -> Result<Row> {
     let ended = qemu::run(&machine);
     let document: Document = working.done()?;
     let ended = ended?;
-    for file in [&image, &place.running().answers()] {
+    for file in [image, &place.running().answers()] {
         std::fs::remove_file(file)?;
     }
     let clean =
@@ -103,7 +140,7 @@ fn idle(count: u32) -> Result<Row> {
     ensure!(account.domains == count, "{} domains were there when memory was counted", account.domains);
     let started = document.domains.iter().map(|d| d.ran_ns).sum();
     let built = built_ms(&ended.log).context("the X-Kernel does not say how long it built")? * 1_000_000;
-    Ok(Row { count, each_mib, account, built, started })
+    Ok(Row { count, each_mib: *each_mib, account, built, started })
 }
 
 /// `bench containers`: with `count` of them, or with some numbers.

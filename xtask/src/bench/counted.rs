@@ -6,9 +6,9 @@ use anyhow::{Result, ensure};
 
 use super::column::Column;
 use super::counts::{At, Counts};
-use super::{plugin, run_machine};
+use super::{machine, plugin, to_the_end};
 use crate::initrd::Script;
-use crate::qemu::{BootFrom, Ended, Input};
+use crate::qemu::{BootFrom, Ended, Machine};
 use crate::sh;
 
 /// What the machine is told, so that one run is as the other: an instruction is a nanosecond, the wall clock begins at the
@@ -26,6 +26,11 @@ pub struct Counted {
 
 /// Boots it; the files that it leaves are called `name`.
 pub fn run(boot: BootFrom, name: &str, plugin_options: &str, with_profile: bool) -> Result<Counted> {
+    on(machine(boot, name)?, name, plugin_options, with_profile)
+}
+
+/// The same on a machine of one's own.
+pub fn on(machine: Machine, name: &str, plugin_options: &str, with_profile: bool) -> Result<Counted> {
     let out = sh::target(&format!("bench/{name}.jsonl"))?;
     let mut plugin = format!("{},out={}{plugin_options}", plugin()?.display(), out.display());
     let profile = with_profile.then(|| sh::target(&format!("bench/{name}.profile"))).transpose()?;
@@ -33,7 +38,7 @@ pub fn run(boot: BootFrom, name: &str, plugin_options: &str, with_profile: bool)
         plugin.push_str(&format!(",profile={}", profile.display()));
     }
     let more = [THE_SAME_AGAIN, &["-plugin", &plugin]].concat();
-    let ended = run_machine(boot, name, &more, Input::Nothing)?;
+    let ended = to_the_end(&Machine { more: more.into_iter().map(String::from).collect(), ..machine })?;
     Ok(Counted { ended, lines: Counts::read(&out)?, profile })
 }
 

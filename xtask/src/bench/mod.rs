@@ -137,8 +137,12 @@ pub fn machine(boot: BootFrom, name: &str) -> Result<Machine> {
 
 /// Runs a machine to its end, typing `input`.
 pub fn run_machine(boot: BootFrom, name: &str, more: &[&str], input: Input) -> Result<Ended> {
-    let machine = Machine { input, more: more.iter().map(|o| (*o).to_string()).collect(), ..machine(boot, name)? };
-    let ended = qemu::run(&machine)?;
+    to_the_end(&Machine { input, more: more.iter().map(|o| (*o).to_string()).collect(), ..machine(boot, name)? })
+}
+
+/// Runs a machine, which has to come to an end.
+pub fn to_the_end(machine: &Machine) -> Result<Ended> {
+    let ended = qemu::run(machine)?;
     if ended.timed_out {
         bail!("the machine did not come to an end; the log is {}", machine.log.display());
     }

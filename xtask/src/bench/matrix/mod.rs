@@ -6,6 +6,7 @@ mod operations;
 mod profiles;
 mod programs;
 mod quantities;
+mod scale;
 
 use std::path::{Path, PathBuf};
 
@@ -32,6 +33,8 @@ pub enum Part {
     Domains,
     /// Programs under load (tests/workloads/load.sh).
     Programs,
+    /// Containers side by side.
+    Scale,
 }
 
 /// What is wanted of it.
@@ -99,6 +102,9 @@ fn measure(wanted: &Wanted) -> Result<Document> {
     }
     if wanted.has(Part::Programs) {
         document.rows.extend(programs::rows(wanted)?);
+    }
+    if wanted.has(Part::Scale) {
+        document.rows.extend(scale::rows(wanted)?);
     }
     document.rows.extend(profiles::entries(&runs)?);
     derive(&mut document);

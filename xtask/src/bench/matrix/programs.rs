@@ -29,15 +29,23 @@ fn beyond(stretches: &[counted::Done]) -> Result<Loads> {
     Ok(loads)
 }
 
+/// Where programs come from, and the scripts of tests/workloads that put them under load.
+const SCRIPTS: [(&str, &str); 2] = [("debian:workloads", "load.sh"), ("debian:compiler", "compile.sh")];
+
 /// One run in one column.
 fn once(column: Column, run: u32) -> Result<Loads> {
-    let mut args = ContainerArgs::workloads();
+    let loads = SCRIPTS.iter().map(|(rootfs, script)| under_load(column, rootfs, script, run)).collect::<Result<Vec<_>>>()?;
+    Ok(loads.into_iter().flatten().collect())
+}
+
+fn under_load(column: Column, rootfs: &str, script: &str, run: u32) -> Result<Loads> {
+    let mut args = ContainerArgs { rootfs: vec![rootfs.into()], ..ContainerArgs::workloads() };
     args.add.push(format!("{}:/ops", build::programs()?.join("ops").display()));
-    let container = Container::new(&args, &["/bin/bash", "/workloads/load.sh"].map(String::from))?;
+    let container = Container::new(&args, &["/bin/bash".into(), format!("/workloads/{script}")])?;
     container.fits(MACHINE_MIB)?;
-    let (place, name) = (column.place(), format!("programs-{}-{run}", column.name()));
+    let (place, name) = (column.place(), format!("programs-{}-{script}-{run}", column.name()));
     let boot = place.boot(column.kernel(), &container.script(), &name, column.abom())?;
-    eprintln!("xtask: programs, {}, with an instruction as the clock: some minutes", column.name());
+    eprintln!("xtask: programs of {script}, {}, with an instruction as the clock: some minutes", column.name());
     let counted = counted::run(boot, &name, place.plugin_options(), false)?;
     ensure!(counted.ended.log.lines().any(|l| l == "VERDICT SUCCESS"), "the programs did not do their work");
     beyond(&counted.stretches("LOAD ")?)
