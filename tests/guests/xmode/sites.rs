@@ -120,7 +120,7 @@ pub fn patched() {
     leaf[64..77].copy_from_slice(&[0xb8, 43, 0, 0, 0, 0x0f, 0x05, 0x48, 0x8b, 0x44, 0x24, 0xf8, 0xc3]);
     user::write_code(&leaf);
     holds("a hot site with a red zone is told of", told(word));
-    equal("it is patched, too", patch(AT, alias, 0), 0);
+    equal("it is patched, too, and one other place", patch(AT, alias, 0), 1);
     equal("into a jump", bytes(), [0xb8, 43, 0, 0, 0, 0xeb, 0x06, 0x48]);
     equal("to the jump entry", user::run(START, 0x202).map(|f| (f.vector, f.rip, f.cr2)), Some((14, CODE + 84, JUMP)));
     equal("with the return address", instr::load64(user::code_page() + 80).to_le_bytes(), [0xf3, 0xff, 0xff, 0xff, 0xff, 0x24, 0x25, 0xf8]);

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 /// Sites that are remembered.
 const PLACES: usize = 1024;
 /// The kernel is asked so often for a page of its own before the site is left alone.
-pub const MOST_WISHES: u8 = 8;
+pub const MOST_WISHES: u8 = 10;
 
 /// A site.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
