@@ -42,7 +42,7 @@ fn each(count: u32) -> Result<Vec<Row>> {
 /// What operations take in the first of `count` containers, when the others are idle.
 fn beside(count: u32) -> Result<Vec<Done>> {
     // One that is alone has no number in its name.
-    let others = "*-[2-9]|*-[1-9][0-9]|*-[1-9][0-9][0-9]) sleep 10000;;";
+    let others = "*-[2-9]|*-[1-9][0-9]|*-[1-9][0-9][0-9]) sleep 140;;";
     let command = format!("read name < /proc/sys/kernel/hostname; case $name in {others} *) sleep 100; /ops library {OPERATIONS};; esac");
     let many = Many::new("scale", count, &command, &[format!("{}:/ops", build::programs()?.join("ops").display())])?;
     eprintln!("xtask: operations in one of {count} containers, with an instruction as the clock");
