@@ -18,16 +18,17 @@ use crate::{build, sh};
 struct Place {
     rootfs: &'static str,
     mem_mib: u64,
-    /// Parts of tests/workloads/all.sh.
-    parts: &'static [&'static str],
+    /// Parts of tests/workloads/all.sh, and how often each is done: what each program does once is to count little, as in
+    /// life.
+    parts: &'static [(&'static str, usize)],
 }
 
 const PLACES: [Place; 2] = [
-    Place { rootfs: "debian:workloads", mem_mib: 1024, parts: &["shell", "sqlite", "python", "redis", "memcached", "nginx"] },
-    Place { rootfs: "debian:languages", mem_mib: 3072, parts: &["go", "rust", "java", "node", "gcc"] },
+    Place { rootfs: "debian:workloads", mem_mib: 1024, parts: &[("shell", 5), ("sqlite", 25), ("python", 5), ("redis", 1), ("memcached", 6), ("nginx", 1)] },
+    Place { rootfs: "debian:languages", mem_mib: 3072, parts: &[("go", 1), ("rust", 1), ("java", 1), ("node", 1), ("gcc", 8)] },
 ];
-/// How long servers are under load, in seconds: what each program does once is to count little, as in life.
-const LOAD: u32 = 20;
+/// How long servers are under load, in seconds.
+const LOAD: u32 = 30;
 /// How long one may take.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -53,9 +54,9 @@ fn left(log: &str) -> BTreeMap<String, usize> {
     left
 }
 
-fn run_part(place: &Place, name: &'static str, kernel: Option<&str>) -> Result<Part> {
+fn run_part(place: &Place, (name, times): (&'static str, usize), kernel: Option<&str>) -> Result<Part> {
     let mut command = ContainerArgs::workloads_command();
-    command.push(name.into());
+    command.extend(std::iter::repeat_n(name.to_string(), times));
     let mut args = ContainerArgs { rootfs: vec![place.rootfs.into()], ..ContainerArgs::workloads() };
     args.env.push(format!("LOAD={LOAD}"));
     args.add.push(format!("{}:/server", build::programs()?.join("server").display()));
@@ -85,8 +86,8 @@ fn run_part(place: &Place, name: &'static str, kernel: Option<&str>) -> Result<P
 
 /// `bench abom`.
 pub fn run(kernel: Option<&str>) -> Result<()> {
-    let all = PLACES.iter().flat_map(|place| place.parts.iter().map(move |&name| (place, name)));
-    let parts = all.map(|(place, name)| run_part(place, name, kernel)).collect::<Result<Vec<_>>>()?;
+    let all = PLACES.iter().flat_map(|place| place.parts.iter().map(move |&part| (place, part)));
+    let parts = all.map(|(place, part)| run_part(place, part, kernel)).collect::<Result<Vec<_>>>()?;
     println!("{:<12}{:>12}{:>12}{:>10}{:>9}", "", "by trap", "by call", "by call", "patched");
     for part in &parts {
         let share = part.call as f64 * 100.0 / (part.call + part.trap).max(1) as f64;
