@@ -35,7 +35,8 @@ fn unpacked(package: &str) -> Result<PathBuf> {
     let part = sh::cache("debian")?.join("part");
     sh::empty(&part)?;
     sh::empty(&folder)?;
-    let fetch = || sh::run(Command::new("apt-get").current_dir(&part).args(["download", "-qq", package]));
+    let fetch =
+        || sh::run(Command::new("apt-get").current_dir(&part).args(["download", "-qq", "--option=APT::Sandbox::User=root", package]));
     if fetch().is_err() {
         sh::run(Command::new("apt-get").args(["update", "-qq"]))?;
         fetch()?;

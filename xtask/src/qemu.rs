@@ -113,6 +113,8 @@ pub const NO_DOMAIN: i32 = 0x12 << 1 | 1;
 /// The CPU that machines have if nothing else is said. No SMAP: this version of QEMU checks a ring-3 `iretq` as if it were
 /// the supervisor's.
 pub const CPU: &str = "max,-smap,-la57";
+/// The clock counts instructions, one each nanosecond, and nobody waits for it.
+pub const INSTRUCTION_CLOCK: [&str; 2] = ["-icount", "shift=0,sleep=off"];
 
 /// The emulator. Its translations of a page of code are in one list, and each write to the page walks it: programs that are
 /// loaded elsewhere at each start make it so long that to scrub a shared library's pages takes minutes. With less room

@@ -10,10 +10,12 @@ use anyhow::{Context, Result};
 use iced_x86::{Decoder, DecoderOptions, Mnemonic};
 use object::{Object, ObjectSection, ObjectSymbol};
 
+use crate::qemu::INSTRUCTION_CLOCK;
+
 /// What QEMU is told beside the usual, so that the plugin writes the interrupts to `out`.
 pub fn options(plugin: &Path, out: &Path) -> Vec<String> {
     let plugin = format!("{},interrupts={}", plugin.display(), out.display());
-    ["-icount", "shift=0,sleep=off", "-rtc", "clock=vm", "-plugin", &plugin].map(String::from).to_vec()
+    [&INSTRUCTION_CLOCK[..], &["-rtc", "clock=vm", "-plugin", &plugin]].concat().into_iter().map(String::from).collect()
 }
 
 /// The instructions in `ranges` of the kernel `image`, each `FROM..TO` by symbols, that are not among `hits`, the

@@ -29,9 +29,6 @@ const TIMEOUT: Duration = Duration::from_secs(3600);
 const IDLE: &str = "echo this one is idle; while :; do sleep 1000000; done";
 /// The domain of a container that is alone.
 const ALONE: &str = "d1";
-/// One instruction, one nanosecond; and no waiting.
-const INSTRUCTIONS: [&str; 2] = ["-icount", "shift=0,sleep=off"];
-
 /// What was found with some number of containers.
 pub struct Row {
     count: u32,
@@ -77,7 +74,8 @@ impl Many {
     /// What is wrong with the files.
     pub fn new(name: &str, count: u32, command: &str, add: &[String]) -> Result<Self> {
         let name = format!("{name}-{count}");
-        let args = ContainerArgs { rootfs: vec![footprint::small()?], containers: Some(count), add: add.to_vec(), ..ContainerArgs::default() };
+        let args =
+            ContainerArgs { rootfs: vec![footprint::small()?], containers: Some(count), add: add.to_vec(), ..ContainerArgs::default() };
         let containers = Container::all(&args, &["sh", "-c", command].map(String::from), false)?;
         let each_mib = containers.first().map(Container::needs).context("no container")?;
         let mut guest = GuestArgs { kernel: Some(run::LIBOS.into()), guest_mem: Some(format!("{each_mib}M")), ..GuestArgs::default() };
@@ -115,7 +113,7 @@ pub fn idle(count: u32) -> Result<Row> {
     let mut machine = Machine {
         stats: Some(place.running().answers()),
         ask: Some(place.running().port()),
-        more: INSTRUCTIONS.map(String::from).to_vec(),
+        more: qemu::INSTRUCTION_CLOCK.map(String::from).to_vec(),
         ..many.machine()?
     };
     eprintln!("xtask: {count} containers of {each_mib} MiB on a machine of {MACHINE_MIB} MiB, with an instruction as the clock");

@@ -8,12 +8,13 @@ use super::column::Column;
 use super::counts::{At, Counts};
 use super::{machine, plugin, to_the_end};
 use crate::initrd::Script;
-use crate::qemu::{BootFrom, Ended, Machine};
+use crate::qemu::{BootFrom, Ended, INSTRUCTION_CLOCK, Machine};
 use crate::sh;
 
 /// What the machine is told, so that one run is as the other: an instruction is a nanosecond, the wall clock begins at the
 /// same time, and what the machine calls random is not.
-pub const THE_SAME_AGAIN: &[&str] = &["-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01T00:00:00,clock=vm", "-seed", "1"];
+pub const THE_SAME_AGAIN: &[&str] =
+    &[INSTRUCTION_CLOCK[0], INSTRUCTION_CLOCK[1], "-rtc", "base=2026-01-01T00:00:00,clock=vm", "-seed", "1"];
 
 /// What came of a run.
 pub struct Counted {

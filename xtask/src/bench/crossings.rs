@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use super::counts::{At, Counts};
 use super::{GUEST_MIB, MACHINE_MIB, Under, plugin, run_image, save};
 use crate::initrd::Script;
-use crate::{qemu, sh};
+use crate::qemu::{self, INSTRUCTION_CLOCK};
+use crate::sh;
 
 /// Work: its name, what the table says of it, and the shell's words for it.
 const WORK: &[(&str, &str, &str)] = &[
@@ -41,7 +42,8 @@ fn measure(under: Under, plugin: &Path) -> Result<Vec<Counts>> {
     let image = under.image(&Script::Command(vec!["sh".into(), "-c".into(), script]), "crossings")?;
     let out = sh::target(&format!("bench/crossings-{}.jsonl", under.file()))?;
     let plugin = format!("{},out={}", plugin.display(), out.display());
-    let more = ["-icount", "shift=0,sleep=off", "-plugin", &plugin];
+    let [icount, shift] = INSTRUCTION_CLOCK;
+    let more = [icount, shift, "-plugin", &plugin];
     eprintln!("xtask: the work on {}, with an instruction as the clock: some minutes", under.name());
     run_image(&image, &format!("crossings-{}", under.file()), &more)?;
     // The first hypercall, a mark before and after each work, the end.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::counts::{At, Counts};
 use super::{MACHINE_MIB, machine, plugin, save};
 use crate::container::{Container, ContainerArgs};
-use crate::qemu::{self, BootFrom, Ended, Machine};
+use crate::qemu::{self, BootFrom, Ended, INSTRUCTION_CLOCK, Machine};
 use crate::run::{self, GuestArgs, Switch};
 use crate::{build, iso, linux, setup, sh};
 
@@ -124,7 +124,8 @@ fn kernel_sizes() -> Result<Vec<(&'static str, u64)>> {
 fn start(plugin: &Path, files: &Files, kernel: &str) -> Result<[(&'static str, Counts); 3]> {
     let out = sh::target("bench/footprint.jsonl")?;
     let plugin = format!("{},out={}", plugin.display(), out.display());
-    let more = ["-icount", "shift=0,sleep=off", "-plugin", &plugin].map(String::from);
+    let [icount, shift] = INSTRUCTION_CLOCK;
+    let more = [icount, shift, "-plugin", &plugin].map(String::from);
     let program = build::programs()?.join("first");
     let ended = boot(files, &[format!("{}:/first", program.display())], &["/first"], kernel, Memory(START_MIB, None), &more)?;
     ensure!(went_well(&ended), "the program did not run");

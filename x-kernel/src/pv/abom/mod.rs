@@ -160,11 +160,8 @@ pub fn trapped(regs: &GuestRegs, domain: &Domain, state: &mut VcpuState) {
     if state.wishes.word == 0 {
         return;
     }
-    let mut bytes = [0; 8];
     let site = regs.rip.wrapping_sub(2);
-    if guest_access::copy_in(regs.rip.wrapping_sub(8), &mut bytes).is_err() {
-        return;
-    }
+    let Ok(bytes) = guest_access::read_word(regs.rip.wrapping_sub(8)).map(u64::to_le_bytes) else { return };
     let key = Site::new(site, bytes);
     let next = domain.sites.lock().as_mut().map_or(Next::Nothing, |a| a.sites.trapped(key));
     match next {
