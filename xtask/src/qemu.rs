@@ -113,6 +113,8 @@ pub const NO_DOMAIN: i32 = 0x12 << 1 | 1;
 /// The CPU that machines have if nothing else is said. No SMAP: this version of QEMU checks a ring-3 `iretq` as if it were
 /// the supervisor's.
 pub const CPU: &str = "max,-smap,-la57";
+/// The host's own, with its hardware virtualization.
+pub const HOST_CPU: &str = "host,-la57";
 /// The clock counts instructions, one each nanosecond, and nobody waits for it.
 pub const INSTRUCTION_CLOCK: [&str; 2] = ["-icount", "shift=0,sleep=off"];
 
@@ -142,19 +144,8 @@ pub fn command(machine: &Machine) -> Result<Command> {
     q.args(["--pdeathsig", "TERM", "qemu-system-x86_64"]);
     let domains = if let Domains::Containers(names) = &machine.domains { names.len() } else { 1 };
     let translations = (domains * OF_A_DOMAIN_MIB).clamp(TRANSLATIONS_MIB, MOST_MIB);
-    q.args([
-        "-accel",
-        &format!("tcg,tb-size={translations}"),
-        "-cpu",
-        &machine.cpu,
-        "-display",
-        "none",
-        "-vga",
-        "none",
-        "-net",
-        "none",
-        "-no-reboot",
-    ]);
+    let accelerator = if machine.cpu == HOST_CPU { "kvm".into() } else { format!("tcg,tb-size={translations}") };
+    q.args(["-accel", &accelerator, "-cpu", &machine.cpu, "-display", "none", "-vga", "none", "-net", "none", "-no-reboot"]);
     q.args(["-m", &machine.mem_mib.to_string(), "-smp", &machine.cpus.to_string()]);
     q.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
     if machine.interactive {

@@ -1,9 +1,9 @@
 //! Single operations of the kernel, many times each, between marks: `ops library|trap|call|jump [NAME[=TIMES]…]`.
 //!
 //! A mark is the system call `times`, which the counting plugin knows (tests/bench/crossings). One line is printed for
-//! each operation: its name and how often it was done. `library` makes the measured system calls as a program that has a C
-//! library does, `trap` by the instruction on the spot, `call` and `jump` through the table. `ops mark` makes a mark and
-//! nothing else, for scripts.
+//! each operation: its name, how often it was done, and the nanoseconds that it took in all, by the machine's clock. `library`
+//! makes the measured system calls as a program that has a C library does, `trap` by the instruction on the spot, `call` and
+//! `jump` through the table. `ops mark` makes a mark and nothing else, for scripts.
 
 #![expect(unsafe_code, reason = "system calls, in the form that is measured")]
 // UNSAFETY: raw system calls are what is measured.
@@ -16,6 +16,7 @@ mod work;
 
 use std::arch::asm;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use calls::Calls;
 use linux_programs::way::{Way, Ways};
@@ -83,12 +84,14 @@ fn main() -> ExitCode {
         };
         body(times / 10 + 1);
         tick();
+        let begin = Instant::now();
         mark();
         body(times);
         mark();
+        let spent = begin.elapsed().as_nanos();
         drop(body);
         work::ordinary().expect("the policy that was there before");
-        println!("OPS {} {times}", operation.name);
+        println!("OPS {} {times} {spent}", operation.name);
     }
     ExitCode::SUCCESS
 }

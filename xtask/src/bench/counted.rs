@@ -45,11 +45,12 @@ pub fn on(machine: Machine, name: &str, plugin_options: &str, with_profile: bool
 
 impl Counted {
     /// What was done between marks, one before and one after each: by the log's lines, which are `prefix`, a name and a
-    /// number.
+    /// number; whatever is behind it does not matter.
     pub fn stretches(&self, prefix: &str) -> Result<Vec<Done>> {
         // Of several domains, each line begins with whose it is.
         let said = self.ended.log.lines().filter_map(|l| l.split_once(prefix)?.1.split_once(' '));
-        let said: Vec<(&str, f64)> = said.filter_map(|(name, count)| Some((name, count.trim().parse().ok()?))).collect();
+        let said: Vec<(&str, f64)> =
+            said.filter_map(|(name, count)| Some((name, count.split_whitespace().next()?.parse().ok()?))).collect();
         let marks: Vec<(usize, &Counts)> = self.lines.iter().enumerate().filter(|(_, l)| l.at == At::Mark).collect();
         ensure!(marks.len() == 2 * said.len(), "{} pieces of work were done, and there are {} marks", said.len(), marks.len());
         let pairs = said.iter().zip(marks.chunks_exact(2));

@@ -7,6 +7,7 @@ mod profiles;
 mod programs;
 mod quantities;
 mod scale;
+mod times;
 
 use std::path::{Path, PathBuf};
 
@@ -76,7 +77,9 @@ fn single(part: &str, work: &str, what: &str, unit: &str, column: Column, value:
 /// Measures what is wanted.
 fn measure(wanted: &Wanted) -> Result<Document> {
     let headings = Column::ALL.map(|c| Heading { name: c.name().into(), meaning: c.meaning().into() });
-    let mut document = Document { facts: facts::gather(wanted)?, columns: headings.into(), ..Document::default() };
+    let usable = times::usable();
+    let why_no_times = usable.clone().err().unwrap_or_default();
+    let mut document = Document { facts: facts::gather(wanted, why_no_times)?, columns: headings.into(), ..Document::default() };
     let mut runs = Runs::default();
     if wanted.has(Part::Operations) {
         runs = operations::run(wanted)?;
@@ -96,6 +99,9 @@ fn measure(wanted: &Wanted) -> Result<Document> {
                 why,
             ));
         }
+    }
+    if wanted.has(Part::Operations) && usable.is_ok() {
+        document.rows.extend(times::rows(wanted)?);
     }
     if wanted.has(Part::Domains) {
         document.rows.extend(domains::rows(wanted)?);

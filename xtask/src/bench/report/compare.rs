@@ -1,6 +1,6 @@
 //! Which counts have grown since a document that was kept.
 
-use super::document::{Cell, Document, Row};
+use super::document::{Cell, Document, Row, TIMES};
 
 /// What has changed: what has grown, what was measured and is not any more, and how many cells were compared.
 #[derive(Debug, Default, PartialEq)]
@@ -15,11 +15,11 @@ const TICK: f64 = 0.002;
 /// And less than this, in all: a count that is nearly none.
 const LEAST: f64 = 0.01;
 
-/// Compares all that both have. A count has grown if it is larger by more than what either document says that runs of its
+/// Compares all counts that both have, and no times. A count has grown if it is larger by more than what either document says that runs of its
 /// row are apart, in any column: two runs may agree by chance where others do not.
 pub fn compare(before: &Document, now: &Document) -> Changes {
     let mut changes = Changes::default();
-    for row in &before.rows {
+    for row in before.rows.iter().filter(|row| row.part != TIMES) {
         let known = spread(row).max(now.row(&row.work, &row.what).map_or(0.0, spread)).max(TICK);
         for (heading, old) in before.columns.iter().zip(&row.cells) {
             let Some(old) = old.value() else { continue };

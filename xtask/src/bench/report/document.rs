@@ -31,7 +31,7 @@ pub struct Facts {
     pub mitigations: String,
     /// How often each column was run.
     pub runs: u32,
-    /// Why there are no times.
+    /// Why there are no times; empty if there are.
     pub nanoseconds: String,
 }
 
@@ -42,10 +42,13 @@ pub struct Heading {
     pub meaning: String,
 }
 
+/// The part whose rows are no counts: times of the clock.
+pub const TIMES: &str = "times";
+
 /// One quantity of one piece of work, in every column.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Row {
-    /// Which part of the matrix: `operation`, `program`, `domains`.
+    /// Which part of the matrix: `operation`, `program`, `domains`, `scale`, [`TIMES`].
     pub part: String,
     pub work: String,
     /// What is counted.

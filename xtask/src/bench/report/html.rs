@@ -180,7 +180,9 @@ fn machine(out: &mut String, document: &Document) {
     facts.hypervisors.iter().for_each(|h| line("hypervisor", h));
     facts.programs.iter().for_each(|p| line("program", p));
     line("mitigations", &facts.mitigations);
-    line("nanoseconds", &format!("not measured: {}", facts.nanoseconds));
+    if !facts.nanoseconds.is_empty() {
+        line("nanoseconds", &format!("not measured: {}", facts.nanoseconds));
+    }
     out.push_str("</dl>\n");
 }
 

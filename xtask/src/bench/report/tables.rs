@@ -84,7 +84,9 @@ pub fn text(document: &Document) -> String {
             out.push_str(&format!("{:>12}  {name}\n", number(*each)));
         }
     }
-    out.push_str(&format!("\nnanoseconds: not measured: {}\n", document.facts.nanoseconds));
+    if !document.facts.nanoseconds.is_empty() {
+        out.push_str(&format!("\nnanoseconds: not measured: {}\n", document.facts.nanoseconds));
+    }
     let mut reasons: Vec<_> = document.rows.iter().flat_map(|r| &r.cells).filter_map(reason).collect();
     reasons.sort_unstable();
     reasons.dedup();
