@@ -1,4 +1,7 @@
 //! What a whole function does below its stack pointer.
+//!
+//! A compiler may have put parts of a function elsewhere, with an entry of their own in the unwind table. Such a part jumps
+//! back into the middle of the function ([`exits`]), whose red zone it shares: nothing is known of it by itself.
 
 use core::ops::Range;
 
@@ -27,21 +30,29 @@ pub fn of<I: IntoIterator<Item = Instruction>>(function: impl Fn() -> I) -> RedZ
     if used { RedZone::Used } else { RedZone::Unused }
 }
 
-/// The same for a function by its bytes: nothing is known if they are not instructions from its beginning to its end.
+/// Where the instructions of `function` jump to outside of it: to other functions, or back to what it is a part of.
+pub fn exits(instructions: impl Iterator<Item = Instruction>, function: &Range<u64>) -> impl Iterator<Item = u64> {
+    let jumps = instructions.filter(|i| i.op_count() > 0 && i.op0_kind() == OpKind::NearBranch64 && i.mnemonic() != Mnemonic::Call);
+    jumps.map(|i| i.near_branch64()).filter(|to| !function.contains(to))
+}
+
+/// The instructions of a function, as far as there are any.
+pub fn instructions<'a>(code: &Code<'a>, function: &Range<u64>) -> impl Iterator<Item = Instruction> + use<'a> {
+    let (mut reader, mut instruction, mut at, end) = (Reader::new(*code), Instruction::default(), function.start, function.end);
+    core::iter::from_fn(move || {
+        let read = at < end && reader.read(at, &mut instruction);
+        read.then(|| {
+            at = instruction.next_ip();
+            instruction
+        })
+    })
+}
+
+/// [`of`] a function by its bytes: nothing is known if they are not instructions from its beginning to its end.
 #[must_use]
 pub fn of_code(code: &Code<'_>, function: &Range<u64>) -> RedZone {
-    let instructions = || {
-        let (mut reader, mut instruction, mut at) = (Reader::new(*code), Instruction::default(), function.start);
-        core::iter::from_fn(move || {
-            let read = at < function.end && reader.read(at, &mut instruction);
-            read.then(|| {
-                at = instruction.next_ip();
-                instruction
-            })
-        })
-    };
-    let end = instructions().last().map_or(function.start, |last| last.next_ip());
-    if end == function.end { of(instructions) } else { RedZone::Unknown }
+    let end = instructions(code, function).last().map_or(function.start, |last| last.next_ip());
+    if end == function.end { of(|| instructions(code, function)) } else { RedZone::Unknown }
 }
 
 /// General-purpose registers of 64 bits.
@@ -282,5 +293,15 @@ mod tests {
         assert_eq!((framed(0xf0), framed(0xec)), (RedZone::Unused, RedZone::Used));
         // lea rbp,[rsp+16]; mov eax,[rbp-4]; ret: not by how much
         assert_eq!(red_zone(&[0x48, 0x8d, 0x6c, 0x24, 0x10, 0x8b, 0x45, 0xfc, 0xc3]), RedZone::Used);
+    }
+
+    #[test]
+    fn jumps_out_of_it() {
+        // je +1; ret; jmp -32; call +256; jmp [rax]
+        let bytes = [0x74, 0x01, 0xc3, 0xeb, 0xe0, 0xe8, 0, 1, 0, 0, 0xff, 0x20];
+        let (code, all) = (Code::new(&bytes, 0x1000), 0x1000..0x100c);
+        assert!(exits(instructions(&code, &all), &all).eq([0xfe5]));
+        let first = 0x1000..0x1003;
+        assert!(exits(instructions(&code, &first), &first).eq([0x1003]));
     }
 }

@@ -31,6 +31,8 @@ pub struct Function {
     pub red_zone: RedZone,
     /// Whether all of it is instructions, as far as can be told.
     pub whole: bool,
+    /// Where it jumps to outside of it.
+    exits: Vec<u64>,
 }
 
 /// A program's code.
@@ -68,6 +70,7 @@ impl<'a> Program<'a> {
             program.gap(&area, at, area.end());
         }
         program.check_jumps();
+        program.check_parts();
         program.landing_pads(&unwound);
         program.data();
         program.entered.extend(extents.iter().map(|e| e.start));
@@ -88,7 +91,18 @@ impl<'a> Program<'a> {
         }
         let red_zone = if whole { redzone::of(|| list.iter().copied()) } else { RedZone::Unknown };
         let starts = list.iter().map(Instruction::ip).collect();
-        self.functions.push(Function { extent, starts, red_zone, whole });
+        let exits = redzone::exits(list.iter().copied(), &(extent.start..extent.end)).collect();
+        self.functions.push(Function { extent, starts, red_zone, whole, exits });
+    }
+
+    /// Of what jumps into the middle of a function nothing is known by itself: it may be a part of that.
+    fn check_parts(&mut self) {
+        let begins: Vec<u64> = self.functions.iter().map(|f| f.extent.start).collect();
+        for function in &mut self.functions {
+            if function.exits.iter().any(|to| begins.binary_search(to).is_err()) {
+                function.red_zone = RedZone::Unknown;
+            }
+        }
     }
 
     /// Code that no function is known to have. It is between functions, so it begins with an instruction.

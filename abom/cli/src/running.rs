@@ -60,12 +60,14 @@ pub fn how(program: &Program<'_>, site: u64, taken: &mut Taken) -> Result<How, R
 }
 
 /// What the function does below its stack pointer, if it is short enough.
-fn below_stack(program: &Program<'_>, function: Option<Extent>) -> RedZone {
-    let Some((start, Some(next))) = function.filter(|(start, next)| next.is_some_and(|next| next.saturating_sub(*start) <= FUNCTION))
-    else {
+fn below_stack(program: &Program<'_>, own: Option<Extent>) -> RedZone {
+    let Some((start, Some(next))) = own.filter(|(start, next)| next.is_some_and(|next| next.saturating_sub(*start) <= FUNCTION)) else {
         return RedZone::Unknown;
     };
-    window(program, start, start, next).map_or(RedZone::Unknown, |code| redzone::of_code(&code, &(start..next)))
+    let Some(code) = window(program, start, start, next) else { return RedZone::Unknown };
+    let all = start..next;
+    let begins = |to: u64| function(&program.elf, to).is_some_and(|(start, _)| start == to);
+    if redzone::exits(redzone::instructions(&code, &all), &all).all(begins) { redzone::of_code(&code, &all) } else { RedZone::Unknown }
 }
 
 /// By gaps of the site's page.
@@ -76,7 +78,11 @@ fn beside(program: &Program<'_>, site: u64, own: Option<Extent>, red_zone: RedZo
     let end = page.saturating_add(PAGE).max(site.saturating_add(SYSCALL.len() as u64));
     let code = window(program, site, low, end).ok_or(Refusal::NoRoom)?;
     let code = follow(program, code, site);
-    let known = own.and_then(|own| Some((own, starts(&code, first, site).or_else(|| starts(&code, own.0, site))?)));
+    let leads_there = |starts: &Vec<u64>, own: Extent| starts.binary_search(&own.0).is_ok();
+    let known = own.and_then(|own| {
+        let starts = [first, own.0].into_iter().filter_map(|from| starts(&code, from, site)).find(|starts| leads_there(starts, own))?;
+        Some((own, starts))
+    });
     let mut gaps = match &known {
         Some((own, starts)) => {
             gaps::around(&code, starts, gaps::find(&code, starts), *own, |at| Ok::<_, Refusal>(function(&program.elf, at)))?
@@ -84,7 +90,7 @@ fn beside(program: &Program<'_>, site: u64, own: Option<Extent>, red_zone: RedZo
         None => gaps::behind(&code, site.saturating_add(2)),
     };
     gaps.retain(|g| g.start / PAGE == site / PAGE && g.end.saturating_sub(1) / PAGE == site / PAGE);
-    let starts = known.as_ref().map(|(_, starts)| starts.as_slice());
+    let starts = known.as_ref().and_then(|(own, starts)| starts.get(starts.partition_point(|at| *at < own.0)..));
     let facts = Facts { starts, inside: Inside::Caught, red_zone, taken, seen: None };
     let hop = hop::hop(&code, site, &WAYS, &facts, &gaps)?;
     taken.extend(hop.gaps.iter().chain([&hop.site]).map(|patch| patch.region().clone()));

@@ -16,7 +16,7 @@ const ORIGINAL: [u8; 7] = [0xb8, 39, 0, 0, 0, 0x0f, 0x05];
 global_asm!(
     ".pushsection .text.sites, \"ax\", @progbits",
     ".globl site_getpid, site_into_the_middle, site_through_red_zone, site_through_flags, site_red_zone, site_flags",
-    ".globl site_read, site_getuid, site_getuid_moved, site_framed, site_framed_number, site_across, site_across_moved",
+    ".globl site_read, site_getuid, site_getuid_moved, site_framed, site_framed_number, site_across, site_across_moved, site_through_part",
     ".balign 64",
     // getpid(), as a library's wrapper.
     "site_getpid:",
@@ -91,6 +91,22 @@ global_asm!(
     "pop rbx",
     "ret",
     ".cfi_endproc",
+    // Returns rdi, which it keeps below the stack pointer, while a part of it that is elsewhere makes a system call.
+    ".balign 64",
+    "site_through_part:",
+    ".cfi_startproc",
+    "mov [rsp - 8], rdi",
+    "jmp 5f",
+    "4: mov rax, [rsp - 8]",
+    "ret",
+    ".cfi_endproc",
+    ".balign 64",
+    ".cfi_startproc",
+    "5: mov eax, 39",
+    "syscall",
+    "jmp 4b",
+    ".cfi_endproc",
+    ".balign 64",
     // getppid(), whose instruction's second byte is in the next page.
     ".balign 4096",
     ".cfi_startproc",
@@ -120,6 +136,7 @@ unsafe extern "C" {
     static site_getuid_moved: [u8; 7];
     fn site_framed(word: *const u64) -> u64;
     static site_framed_number: [u8; 7];
+    fn site_through_part(word: u64) -> u64;
     fn site_across() -> u32;
     static site_across_moved: [u8; 7];
 }
@@ -164,6 +181,12 @@ pub fn getuid() -> u32 {
 pub fn framed(word: &u64) -> u64 {
     // SAFETY: it only makes a system call that touches no memory, and reads the word.
     unsafe { site_framed(word) }
+}
+
+/// The word, out of the red zone of a function in two parts.
+pub fn through_part(word: u64) -> u64 {
+    // SAFETY: it only makes a system call that touches no memory.
+    unsafe { site_through_part(word) }
 }
 
 /// getppid.

@@ -56,6 +56,8 @@ fn red_zone(report: &mut Report) {
     report.check("red zone kept", kept, OFTEN);
     // By the table's jump: a call would write there.
     report.check("red zone has a jump", Site::red_zone().bytes()[5], JUMP);
+    let kept = (0..OFTEN as u64).filter(|&n| code::through_part(n << 32 | 7) == n << 32 | 7).count();
+    report.check("red zone of a function in two parts kept", kept, OFTEN);
     // The code behind the site reads where a pointer leads, and the function keeps nothing below its stack pointer.
     let own = u64::from(std::process::id());
     report.check("no red zone", (0..OFTEN as u64).filter(|&n| code::framed(&n) == own + n).count(), OFTEN);

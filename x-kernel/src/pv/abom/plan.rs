@@ -65,7 +65,7 @@ impl Place<'_> {
 pub fn into(writes: &mut Writes, place: &Place<'_>) -> Result<Result<(), Refusal>, Trouble> {
     let &Place { site, module, seen, .. } = place;
     let functions = if module == 0 { None } else { believe(|memory| Functions::of(memory, module))? };
-    let own = function(functions, site)?;
+    let own = function_at(functions, site)?;
     let start = own.map(|(start, _)| start);
     let mut window = Window::read(site, start).ok_or(Errno::EINVAL)?;
     let mut taken = Taken::new();
@@ -77,7 +77,7 @@ pub fn into(writes: &mut Writes, place: &Place<'_>) -> Result<Result<(), Refusal
     let mut planned = plan(&code, site, &WAYS, &facts);
     let mut red_zone = RedZone::Unknown;
     if planned.as_ref().is_err_and(|refusal| *refusal == Refusal::RedZoneLive) {
-        red_zone = below_stack(place, own)?;
+        red_zone = below_stack(place, functions, own)?;
         if red_zone == RedZone::Unused {
             planned = plan(&code, site, &WAYS, &Facts { red_zone, ..facts });
         }
@@ -90,11 +90,14 @@ pub fn into(writes: &mut Writes, place: &Place<'_>) -> Result<Result<(), Refusal
     Ok(Ok(()))
 }
 
-/// What the function `own` does below its stack pointer, if all of it can be read.
+/// To so many places a function may jump outside of it, for anything to be known of it.
+const MOST_EXITS: usize = 32;
+
+/// What the function `own` does below its stack pointer, if all of it can be read, and it is no part of another.
 ///
 /// # Errors
 /// The address of what is not mapped.
-fn below_stack(place: &Place<'_>, own: Option<Extent>) -> Result<RedZone, Trouble> {
+fn below_stack(place: &Place<'_>, functions: Option<Functions>, own: Option<Extent>) -> Result<RedZone, Trouble> {
     let Some((start, Some(next))) = own else { return Ok(RedZone::Unknown) };
     let function = start..next;
     let mut window = match Window::read_function(&function) {
@@ -102,7 +105,22 @@ fn below_stack(place: &Place<'_>, own: Option<Extent>) -> Result<RedZone, Troubl
         Err(missing) => return missing.map_or(Ok(RedZone::Unknown), |page| Err(Trouble::Missing(page))),
     };
     forget(place, &mut window, &mut Taken::new())?;
-    Ok(redzone::of_code(&window.alone(), &function))
+    let code = window.alone();
+    let red_zone = redzone::of_code(&code, &function);
+    if red_zone == RedZone::Unused {
+        let mut exits: ArrayVec<u64, MOST_EXITS> = ArrayVec::new();
+        for to in redzone::exits(redzone::instructions(&code, &function), &function) {
+            if !exits.contains(&to) && exits.try_push(to).is_err() {
+                return Ok(RedZone::Unknown);
+            }
+        }
+        for to in exits {
+            if function_at(functions, to)?.is_none_or(|(start, _)| start != to) {
+                return Ok(RedZone::Unknown);
+            }
+        }
+    }
+    Ok(red_zone)
 }
 
 /// The same by gaps of the site's page; it is in the function `own`, if that is known.
@@ -115,7 +133,7 @@ fn beside(
 ) -> Result<Result<(), Refusal>, Trouble> {
     let &Place { site, seen, .. } = place;
     let page = place.page();
-    let first = function(functions, page)?.or(own).map_or(page, |(start, _)| start);
+    let first = function_at(functions, page)?.or(own).map_or(page, |(start, _)| start);
     let Some(mut window) = Window::read_page(site, first) else { return Ok(Err(Refusal::NoRoom)) };
     let mut taken = Taken::new();
     forget(place, &mut window, &mut taken)?;
@@ -123,32 +141,36 @@ fn beside(
     window.follow(behind);
     // What is between functions may be no code: then from the site's own on.
     let known = own.and_then(|own| {
-        let (starts, gaps) = [first, own.0].into_iter().find_map(|from| read(place, &window, from))?;
+        let (starts, gaps) = [first, own.0].into_iter().find_map(|from| read(place, &window, from, own.0))?;
         Some((own, starts, gaps))
     });
     let code = window.code();
     let (starts, mut gaps) = match known {
         Some((own, starts, found)) => {
-            let gaps = gaps::around(&code, &starts, found, own, |at| function(functions, at))?;
+            let gaps = gaps::around(&code, &starts, found, own, |at| function_at(functions, at))?;
             (Some(starts), gaps)
         }
         None => (None, gaps::behind(&code, behind)),
     };
     gaps.retain(|g| g.start ^ page < PAGE && g.end.wrapping_sub(1) ^ page < PAGE);
-    let facts = Facts { starts: starts.as_deref(), red_zone, ..Facts::trapped(seen, &taken) };
+    // Of the site's own function: what is ahead of it may be no code.
+    let own = starts.as_deref().zip(own).and_then(|(starts, (start, _))| starts.get(starts.partition_point(|at| *at < start)..));
+    let facts = Facts { starts: own, red_zone, ..Facts::trapped(seen, &taken) };
     Ok(hop(&code, site, &WAYS, &facts, &gaps).and_then(|hop| {
         writes.extend(hop.gaps.into_iter().chain([hop.site]));
         if writes.iter().all(|patch| is_in_page(patch, site)) { Ok(()) } else { Err(Refusal::NoRoom) }
     }))
 }
 
-/// Where instructions begin in the window, if one does at `from` and they lead to the site; and the gaps of the code.
-fn read(place: &Place<'_>, window: &Window, from: u64) -> Option<(Vec<u64>, Gaps)> {
+/// Where instructions begin in the window, if one does at `from` and they lead to `start` and to the site; and the gaps of the
+/// code.
+fn read(place: &Place<'_>, window: &Window, from: u64, start: u64) -> Option<(Vec<u64>, Gaps)> {
     let key = window.key(from)?;
     let kept = place.domain.sites.lock().as_mut().and_then(|abom| abom.readings.take(&key));
     let code = window.alone();
     let reading = kept.or_else(|| Reading::new(key, &code))?;
-    let found = reading.starts(code.start(), place.site).map(|starts| (starts, reading.gaps(code.start())));
+    let starts = reading.starts(code.start(), place.site).filter(|starts| starts.binary_search(&start).is_ok());
+    let found = starts.map(|starts| (starts, reading.gaps(code.start())));
     // What it replaces is freed when the lock has been given up.
     let replaced = place.domain.sites.lock().as_mut().and_then(|abom| abom.readings.put(reading));
     drop(replaced);
@@ -173,7 +195,7 @@ fn forget(place: &Place<'_>, window: &mut Window, taken: &mut Taken) -> Result<(
 ///
 /// # Errors
 /// The address of what is not mapped.
-fn function(functions: Option<Functions>, address: u64) -> Result<Option<Extent>, Trouble> {
+fn function_at(functions: Option<Functions>, address: u64) -> Result<Option<Extent>, Trouble> {
     functions.map_or(Ok(None), |functions| believe(|memory| functions.around(memory, address)))
 }
 
