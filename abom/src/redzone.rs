@@ -3,6 +3,7 @@
 //! A compiler may have put parts of a function elsewhere, with an entry of their own in the unwind table. Such a part jumps
 //! back into the middle of the function ([`exits`]), whose red zone it shares: nothing is known of it by itself.
 
+use core::cell::Cell;
 use core::ops::Range;
 
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
@@ -51,8 +52,9 @@ pub fn instructions<'a>(code: &Code<'a>, function: &Range<u64>) -> impl Iterator
 /// [`of`] a function by its bytes: nothing is known if they are not instructions from its beginning to its end.
 #[must_use]
 pub fn of_code(code: &Code<'_>, function: &Range<u64>) -> RedZone {
-    let end = instructions(code, function).last().map_or(function.start, |last| last.next_ip());
-    if end == function.end { of(|| instructions(code, function)) } else { RedZone::Unknown }
+    let end = Cell::new(function.start);
+    let red_zone = of(|| instructions(code, function).inspect(|i| end.set(end.get().max(i.next_ip()))));
+    if end.get() == function.end { red_zone } else { RedZone::Unknown }
 }
 
 /// General-purpose registers of 64 bits.

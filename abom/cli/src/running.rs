@@ -22,6 +22,8 @@ const BEFORE: u64 = 64;
 const AFTER: u64 = 320;
 const FUNCTION: u64 = 16384;
 const ELSEWHERE: u64 = 64;
+/// The most of a function that is looked at as a whole.
+const WHOLE: u64 = 6144;
 
 /// What patches have taken.
 type Taken = Vec<Range<u64>>;
@@ -61,7 +63,7 @@ pub fn how(program: &Program<'_>, site: u64, taken: &mut Taken) -> Result<How, R
 
 /// What the function does below its stack pointer, if it is short enough.
 fn below_stack(program: &Program<'_>, own: Option<Extent>) -> RedZone {
-    let Some((start, Some(next))) = own.filter(|(start, next)| next.is_some_and(|next| next.saturating_sub(*start) <= FUNCTION)) else {
+    let Some((start, Some(next))) = own.filter(|(start, next)| next.is_some_and(|next| next.saturating_sub(*start) <= WHOLE)) else {
         return RedZone::Unknown;
     };
     let Some(code) = window(program, start, start, next) else { return RedZone::Unknown };

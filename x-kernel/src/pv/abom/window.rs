@@ -18,6 +18,9 @@ const AFTER: u64 = 320;
 /// The most of a function that is read to find where its instructions begin.
 const FUNCTION: u64 = 16384;
 
+/// The most of a function that is read to find what it does below its stack pointer: that is three times the work of decoding it.
+const WHOLE: u64 = 6144;
+
 /// Bytes that are looked at where a jump leads out of the others.
 const ELSEWHERE: usize = 64;
 
@@ -52,7 +55,7 @@ impl Window {
     /// # Errors
     /// The page of it that is not mapped; None if it is too long, or memory is short.
     pub fn read_function(function: &Range<u64>) -> Result<Self, Option<u64>> {
-        if function.end.checked_sub(function.start).is_none_or(|length| length > FUNCTION) {
+        if function.end.checked_sub(function.start).is_none_or(|length| length > WHOLE) {
             return Err(None);
         }
         Self::of(function.clone()).ok_or_else(|| {
