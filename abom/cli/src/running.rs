@@ -80,7 +80,8 @@ fn beside(program: &Program<'_>, site: u64, own: Option<Extent>, red_zone: RedZo
     let end = page.saturating_add(PAGE).max(site.saturating_add(SYSCALL.len() as u64));
     let code = window(program, site, low, end).ok_or(Refusal::NoRoom)?;
     let code = follow(program, code, site);
-    let leads_there = |starts: &Vec<u64>, own: Extent| starts.binary_search(&own.0).is_ok();
+    // By libgcc's convention the table has the return address of a signal handler one byte too early.
+    let leads_there = |starts: &Vec<u64>, own: Extent| [own.0, own.0.saturating_add(1)].iter().any(|at| starts.binary_search(at).is_ok());
     let known = own.and_then(|own| {
         let starts = [first, own.0].into_iter().filter_map(|from| starts(&code, from, site)).find(|starts| leads_there(starts, own))?;
         Some((own, starts))

@@ -13,6 +13,7 @@ mod files;
 mod others;
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use code::{CALL, JUMP, LONG_JUMP, OFTEN, Site};
 use linux_programs::child::{self, End};
@@ -80,6 +81,38 @@ fn middle(report: &mut Report) {
     report.check("middle result", wrong, 0);
 }
 
+extern "C" fn count_signal(_: i32) {
+    SIGNALS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// How many have been handled.
+static SIGNALS: AtomicUsize = AtomicUsize::new(0);
+
+/// The way back from a signal's handler, which is the C library's: `mov rax, 15; syscall`.
+fn signals(report: &mut Report) {
+    /// What rt_sigaction knows of a handler: the handler, flags, the way back, a mask.
+    type Action = [u64; 4];
+    const WAY_BACK: [u8; 9] = [0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 0x05];
+    let mut action: Action = [0; 4];
+    // SAFETY: the handler only counts.
+    unsafe { libc::signal(libc::SIGUSR1, count_signal as *const () as libc::sighandler_t) };
+    // SAFETY: there is room for what is asked.
+    let asked = unsafe { libc::syscall(libc::SYS_rt_sigaction, libc::SIGUSR1, 0, action.as_mut_ptr(), 8) };
+    report.check("signals: the way back is known", asked, 0);
+    let way_back = action[2] as *const [u8; WAY_BACK.len()];
+    // SAFETY: it is code of this program.
+    let file = unsafe { way_back.read_volatile() };
+    for _ in 0..OFTEN {
+        // SAFETY: it is handled.
+        unsafe { libc::raise(libc::SIGUSR1) };
+    }
+    report.check("signals: handled", SIGNALS.load(Ordering::Relaxed), OFTEN);
+    // SAFETY: as above.
+    let now = unsafe { way_back.read_volatile() };
+    report.check("signals: the way back was as the library has it", file, WAY_BACK);
+    report.check("signals: and is not any more", now == WAY_BACK, false);
+}
+
 /// A new process has the same code; one that is loaded anew, too.
 fn processes(report: &mut Report) {
     let forked = child::run(|| i32::from(Site::getpid().first_byte() != CALL || code::getpid() != std::process::id()));
@@ -102,6 +135,7 @@ fn main() -> ExitCode {
     report.group("red-zone", red_zone);
     report.group("flags", flags);
     report.group("middle", middle);
+    report.group("signals", signals);
     report.group("processes", processes);
     report.group("files", files::check);
     report.group("changed", changed::check);

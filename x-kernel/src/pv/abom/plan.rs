@@ -162,14 +162,17 @@ fn beside(
     }))
 }
 
-/// Where instructions begin in the window, if one does at `from` and they lead to `start` and to the site; and the gaps of the
-/// code.
+/// Where instructions begin in the window, if one does at `from` and they lead to the function that begins at `start`, and to the
+/// site; and the gaps of the code.
 fn read(place: &Place<'_>, window: &Window, from: u64, start: u64) -> Option<(Vec<u64>, Gaps)> {
     let key = window.key(from)?;
     let kept = place.domain.sites.lock().as_mut().and_then(|abom| abom.readings.take(&key));
     let code = window.alone();
     let reading = kept.or_else(|| Reading::new(key, &code))?;
-    let starts = reading.starts(code.start(), place.site).filter(|starts| starts.binary_search(&start).is_ok());
+    // By libgcc's convention the table has the return address of a signal handler one byte too early.
+    let begins = [Some(start), start.checked_add(1)];
+    let leads_there = |starts: &Vec<u64>| begins.iter().flatten().any(|at| starts.binary_search(at).is_ok());
+    let starts = reading.starts(code.start(), place.site).filter(leads_there);
     let found = starts.map(|starts| (starts, reading.gaps(code.start())));
     // What it replaces is freed when the lock has been given up.
     let replaced = place.domain.sites.lock().as_mut().and_then(|abom| abom.readings.put(reading));
