@@ -189,6 +189,11 @@ fn is_linux(kernel: &Path) -> bool {
     kernel.to_str().is_some_and(|text| text == STOCK || text.starts_with("linux:") || text.starts_with("vmlinux:"))
 }
 
+/// What a Linux is told that has so many vCPUs.
+pub fn linux_cmdline(vcpus: u32) -> String {
+    format!("console=hvc0 quiet nr_cpus={vcpus}")
+}
+
 /// The guest's files and the first domain's command line.
 pub fn files(guest: &GuestArgs, script: &Script) -> Result<(PathBuf, Option<PathBuf>, String)> {
     let container = matches!(script, Script::Container(_));
@@ -199,7 +204,7 @@ pub fn files(guest: &GuestArgs, script: &Script) -> Result<(PathBuf, Option<Path
         None => linux.then(|| initrd::make(script)).transpose()?,
     };
     let kernel = named(kernel)?;
-    let usual = || if linux { format!("console=hvc0 quiet nr_cpus={}", guest.vcpus.unwrap_or(1)) } else { String::new() };
+    let usual = || if linux { linux_cmdline(guest.vcpus.unwrap_or(1)) } else { String::new() };
     let mut cmdline = guest.cmdline.clone().unwrap_or_else(usual);
     if container {
         // Told twice: with nothing but the first, a kernel that cannot run x-init goes on with the container's own init or

@@ -44,7 +44,9 @@ impl Place {
     /// become function calls while programs run.
     pub fn boot(self, kernel: &str, script: &Script, name: &str, abom: Switch) -> Result<BootFrom> {
         let xmode = if self == Self::Pv { Switch::Off } else { Switch::On };
-        let guest = GuestArgs { kernel: Some(kernel.into()), xmode: Some(xmode), abom: Some(abom), ..GuestArgs::default() };
+        // How many page tables a fork copies is a matter of addresses: single operations find the same ones everywhere.
+        let cmdline = matches!(script, Script::Program(_)).then(|| format!("{} norandmaps", run::linux_cmdline(1)));
+        let guest = GuestArgs { kernel: Some(kernel.into()), cmdline, xmode: Some(xmode), abom: Some(abom), ..GuestArgs::default() };
         let boot = match self {
             Self::Native => return run::boot_natively(&guest, script),
             Self::XMode | Self::Pv => run::boot(&guest, script, true)?,
