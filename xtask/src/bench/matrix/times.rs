@@ -43,7 +43,8 @@ pub fn usable() -> Result<(), String> {
         let machine = ops(Column::Native, "library loop=1", Some(PROBE))?;
         let ended = qemu::run(&machine)?;
         if !ended.log.lines().any(|l| l.starts_with("OPS loop ")) {
-            bail!("a Linux did not start with it in {} s; the log is {}", PROBE.as_secs(), machine.log.display());
+            eprintln!("xtask: no Linux started with it; the log is {}", machine.log.display());
+            bail!("a Linux did not start with it in {} s", PROBE.as_secs());
         }
         Ok(())
     };
