@@ -7,6 +7,7 @@ use iced_x86::{Instruction, Mnemonic};
 
 use crate::code::{Code, Reader};
 use crate::effect::falls_through;
+use crate::unwind::begins;
 
 /// The most gaps that are kept.
 pub const MOST: usize = 128;
@@ -112,8 +113,7 @@ pub fn around<E>(
             gap.end
         } else {
             match function(gap.end)? {
-                // By libgcc's convention the table has the return address of a signal handler one byte too early.
-                Some((start, _)) if start == gap.end || start.checked_add(1) == Some(gap.end) => start,
+                Some((start, _)) if begins(start, gap.end) => start,
                 Some(other) if inside(other) && whole(other) => gap.end,
                 _ => continue,
             }

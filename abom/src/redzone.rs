@@ -6,6 +6,7 @@
 use core::cell::Cell;
 use core::ops::Range;
 
+use arrayvec::ArrayVec;
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
 use crate::code::{Code, Reader};
@@ -38,7 +39,7 @@ pub fn exits(instructions: impl Iterator<Item = Instruction>, function: &Range<u
 }
 
 /// The instructions of a function, as far as there are any.
-pub fn instructions<'a>(code: &Code<'a>, function: &Range<u64>) -> impl Iterator<Item = Instruction> + use<'a> {
+fn instructions<'a>(code: &Code<'a>, function: &Range<u64>) -> impl Iterator<Item = Instruction> + use<'a> {
     let (mut reader, mut instruction, mut at, end) = (Reader::new(*code), Instruction::default(), function.start, function.end);
     core::iter::from_fn(move || {
         let read = at < end && reader.read(at, &mut instruction);
@@ -49,9 +50,35 @@ pub fn instructions<'a>(code: &Code<'a>, function: &Range<u64>) -> impl Iterator
     })
 }
 
+/// To so many places a function may jump outside of it, for anything to be known of it ([`of_whole`]).
+const MOST_EXITS: usize = 32;
+
+/// [`of_code`] of a function that is no part of another: `is_beginning` tells whether one begins at an address.
+///
+/// # Errors
+/// Those of `is_beginning`.
+pub fn of_whole<E>(code: &Code<'_>, function: &Range<u64>, mut is_beginning: impl FnMut(u64) -> Result<bool, E>) -> Result<RedZone, E> {
+    let red_zone = of_code(code, function);
+    if red_zone != RedZone::Unused {
+        return Ok(red_zone);
+    }
+    let mut leads_to: ArrayVec<u64, MOST_EXITS> = ArrayVec::new();
+    for to in exits(instructions(code, function), function) {
+        if !leads_to.contains(&to) && leads_to.try_push(to).is_err() {
+            return Ok(RedZone::Unknown);
+        }
+    }
+    for to in leads_to {
+        if !is_beginning(to)? {
+            return Ok(RedZone::Unknown);
+        }
+    }
+    Ok(RedZone::Unused)
+}
+
 /// [`of`] a function by its bytes: nothing is known if they are not instructions from its beginning to its end.
 #[must_use]
-pub fn of_code(code: &Code<'_>, function: &Range<u64>) -> RedZone {
+fn of_code(code: &Code<'_>, function: &Range<u64>) -> RedZone {
     let end = Cell::new(function.start);
     let red_zone = of(|| instructions(code, function).inspect(|i| end.set(end.get().max(i.next_ip()))));
     if end.get() == function.end { red_zone } else { RedZone::Unknown }
@@ -305,5 +332,8 @@ mod tests {
         assert!(exits(instructions(&code, &all), &all).eq([0xfe5]));
         let first = 0x1000..0x1003;
         assert!(exits(instructions(&code, &first), &first).eq([0x1003]));
+        let whole = |begins: bool| of_whole(&code, &first, |_| Ok::<_, ()>(begins));
+        assert_eq!((whole(true), whole(false)), (Ok(RedZone::Unused), Ok(RedZone::Unknown)));
+        assert_eq!(of_whole(&code, &first, |_| Err(())), Err(()));
     }
 }

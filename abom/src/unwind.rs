@@ -16,6 +16,20 @@ impl<F: FnMut(u64, &mut [u8]) -> bool + ?Sized> Memory for F {
     }
 }
 
+/// Whether the function that the table has at `start` begins at `at`: by libgcc's convention the table has the return address
+/// of a signal handler one byte too early.
+#[must_use]
+pub const fn begins(start: u64, at: u64) -> bool {
+    matches!(at.wrapping_sub(start), 0 | 1)
+}
+
+/// Those of `starts`, where instructions begin in order, that are not ahead of the function that the table has at `start`. None
+/// if none of them is its beginning.
+#[must_use]
+pub fn from_beginning(starts: &[u64], start: u64) -> Option<&[u64]> {
+    starts.get(starts.partition_point(|at| *at < start)..).filter(|own| own.first().is_some_and(|at| begins(start, *at)))
+}
+
 const PAGE: u64 = 4096;
 /// `\x7fELF`, 64 bits, little-endian, version 1.
 const MAGIC: [u8; 7] = [0x7f, b'E', b'L', b'F', 2, 1, 1];

@@ -67,9 +67,8 @@ fn below_stack(program: &Program<'_>, own: Option<Extent>) -> RedZone {
         return RedZone::Unknown;
     };
     let Some(code) = window(program, start, start, next) else { return RedZone::Unknown };
-    let all = start..next;
-    let begins = |to: u64| function(&program.elf, to).is_some_and(|(start, _)| start == to);
-    if redzone::exits(redzone::instructions(&code, &all), &all).all(begins) { redzone::of_code(&code, &all) } else { RedZone::Unknown }
+    let is_beginning = |at: u64| Ok::<_, Refusal>(function(&program.elf, at).is_some_and(|(start, _)| start == at));
+    redzone::of_whole(&code, &(start..next), is_beginning).unwrap_or(RedZone::Unknown)
 }
 
 /// By gaps of the site's page.
@@ -80,11 +79,9 @@ fn beside(program: &Program<'_>, site: u64, own: Option<Extent>, red_zone: RedZo
     let end = page.saturating_add(PAGE).max(site.saturating_add(SYSCALL.len() as u64));
     let code = window(program, site, low, end).ok_or(Refusal::NoRoom)?;
     let code = follow(program, code, site);
-    // By libgcc's convention the table has the return address of a signal handler one byte too early.
-    let leads_there = |starts: &Vec<u64>, own: Extent| [own.0, own.0.saturating_add(1)].iter().any(|at| starts.binary_search(at).is_ok());
     let known = own.and_then(|own| {
-        let starts = [first, own.0].into_iter().filter_map(|from| starts(&code, from, site)).find(|starts| leads_there(starts, own))?;
-        Some((own, starts))
+        let mut readings = [first, own.0].into_iter().filter_map(|from| starts(&code, from, site));
+        Some((own, readings.find(|starts| unwind::from_beginning(starts, own.0).is_some())?))
     });
     let mut gaps = match &known {
         Some((own, starts)) => {
@@ -93,7 +90,7 @@ fn beside(program: &Program<'_>, site: u64, own: Option<Extent>, red_zone: RedZo
         None => gaps::behind(&code, site.saturating_add(2)),
     };
     gaps.retain(|g| g.start / PAGE == site / PAGE && g.end.saturating_sub(1) / PAGE == site / PAGE);
-    let starts = known.as_ref().and_then(|(own, starts)| starts.get(starts.partition_point(|at| *at < own.0)..));
+    let starts = known.as_ref().and_then(|(own, starts)| unwind::from_beginning(starts, own.0));
     let facts = Facts { starts, inside: Inside::Caught, red_zone, taken, seen: None };
     let hop = hop::hop(&code, site, &WAYS, &facts, &gaps)?;
     taken.extend(hop.gaps.iter().chain([&hop.site]).map(|patch| patch.region().clone()));

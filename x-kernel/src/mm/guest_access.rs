@@ -35,6 +35,23 @@ fn smap_on() -> bool {
     })
 }
 
+/// Runs `access` with user pages in reach.
+#[inline(always)]
+fn permitted<R>(access: impl FnOnce() -> R) -> R {
+    debug_assert!(!level::any_held(), "guest memory is accessed with a spin lock held");
+    let smap = smap_on();
+    if smap {
+        // SAFETY: SMAP is on, so the CPU has the instruction; AC only permits the access below.
+        unsafe { asm!("stac", options(nomem, nostack)) };
+    }
+    let done = access();
+    if smap {
+        // SAFETY: as for `stac`.
+        unsafe { asm!("clac", options(nomem, nostack)) };
+    }
+    done
+}
+
 /// Copies `buf.len()` bytes from the guest at `va`. On a fault the front part of `buf` may have been written.
 ///
 /// # Errors
@@ -68,37 +85,30 @@ pub fn copy_out(va: u64, bytes: &[u8]) -> Result<(), Fault> {
 /// Of the two ranges, the X-Kernel's must be memory that the caller may read or write; the other must lie outside
 /// the X-Kernel's part of the address space.
 unsafe fn copy(to: u64, from: u64, len: usize) -> Result<(), Fault> {
-    debug_assert!(!level::any_held(), "guest memory is accessed with a spin lock held");
-    let left: usize;
-    let smap = smap_on();
-    if smap {
-        // SAFETY: SMAP is on, so the CPU has the instruction; AC only permits the access below.
-        unsafe { asm!("stac", options(nomem, nostack)) };
-    }
-    // SAFETY: the caller vouches for our side. On the guest's side a fault is expected: the entries in
-    // `.ex_table` send it to the end, where rcx then is not zero. The direction flag is clear in all Rust code.
-    unsafe {
-        asm!(
-            "2: rep movsq",
-            "mov rcx, {rest}",
-            "3: rep movsb",
-            "4:",
-            ".pushsection .ex_table, \"a\"",
-            ".balign 8",
-            ".quad 2b, 4b",
-            ".quad 3b, 4b",
-            ".popsection",
-            rest = in(reg) len & 7,
-            inout("rdi") to => _,
-            inout("rsi") from => _,
-            inout("rcx") len >> 3 => left,
-            options(nostack, preserves_flags)
-        );
-    }
-    if smap {
-        // SAFETY: as for `stac`.
-        unsafe { asm!("clac", options(nomem, nostack)) };
-    }
+    let left = permitted(|| {
+        let left: usize;
+        // SAFETY: the caller vouches for our side. On the guest's side a fault is expected: the entries in
+        // `.ex_table` send it to the end, where rcx then is not zero. The direction flag is clear in all Rust code.
+        unsafe {
+            asm!(
+                "2: rep movsq",
+                "mov rcx, {rest}",
+                "3: rep movsb",
+                "4:",
+                ".pushsection .ex_table, \"a\"",
+                ".balign 8",
+                ".quad 2b, 4b",
+                ".quad 3b, 4b",
+                ".popsection",
+                rest = in(reg) len & 7,
+                inout("rdi") to => _,
+                inout("rsi") from => _,
+                inout("rcx") len >> 3 => left,
+                options(nostack, preserves_flags)
+            );
+        }
+        left
+    });
     if left == 0 { Ok(()) } else { Err(Fault) }
 }
 
@@ -110,35 +120,28 @@ pub fn read_word(va: u64) -> Result<u64, Fault> {
     if !layout::is_guest_range(va, size_of::<u64>() as u64) {
         return Err(Fault);
     }
-    debug_assert!(!level::any_held(), "guest memory is accessed with a spin lock held");
-    let (word, faulted): (u64, u64);
-    let smap = smap_on();
-    if smap {
-        // SAFETY: SMAP is on, so the CPU has the instruction; AC only permits the access below.
-        unsafe { asm!("stac", options(nomem, nostack)) };
-    }
-    // SAFETY: the address lies outside the X-Kernel's part. A fault is expected: the entry in `.ex_table` sends it to the
-    // end, where `faulted` then is still one.
-    unsafe {
-        asm!(
-            "mov {faulted:e}, 1",
-            "2: mov {word}, [{va}]",
-            "mov {faulted:e}, 0",
-            "3:",
-            ".pushsection .ex_table, \"a\"",
-            ".balign 8",
-            ".quad 2b, 3b",
-            ".popsection",
-            va = in(reg) va,
-            word = inout(reg) 0_u64 => word,
-            faulted = out(reg) faulted,
-            options(nostack, preserves_flags, readonly)
-        );
-    }
-    if smap {
-        // SAFETY: as for `stac`.
-        unsafe { asm!("clac", options(nomem, nostack)) };
-    }
+    let (word, faulted) = permitted(|| {
+        let (word, faulted): (u64, u64);
+        // SAFETY: the address lies outside the X-Kernel's part. A fault is expected: the entry in `.ex_table` sends it to
+        // the end, where `faulted` then is still one.
+        unsafe {
+            asm!(
+                "mov {faulted:e}, 1",
+                "2: mov {word}, [{va}]",
+                "mov {faulted:e}, 0",
+                "3:",
+                ".pushsection .ex_table, \"a\"",
+                ".balign 8",
+                ".quad 2b, 3b",
+                ".popsection",
+                va = in(reg) va,
+                word = inout(reg) 0_u64 => word,
+                faulted = out(reg) faulted,
+                options(nostack, preserves_flags, readonly)
+            );
+        }
+        (word, faulted)
+    });
     if faulted == 0 { Ok(word) } else { Err(Fault) }
 }
 

@@ -9,7 +9,7 @@ use core::ops::Range;
 
 use abom::gaps::{self, Extent, Gaps};
 use abom::hop::{MOST_GAPS, hop};
-use abom::unwind::Functions;
+use abom::unwind::{Functions, from_beginning};
 use abom::{Facts, Patch, Plan, RedZone, Refusal, Seen, plan, redzone};
 use arrayvec::ArrayVec;
 use xen_abi::errno::Errno;
@@ -90,9 +90,6 @@ pub fn into(writes: &mut Writes, place: &Place<'_>) -> Result<Result<(), Refusal
     Ok(Ok(()))
 }
 
-/// To so many places a function may jump outside of it, for anything to be known of it.
-const MOST_EXITS: usize = 32;
-
 /// What the function `own` does below its stack pointer, if all of it can be read, and it is no part of another.
 ///
 /// # Errors
@@ -105,22 +102,7 @@ fn below_stack(place: &Place<'_>, functions: Option<Functions>, own: Option<Exte
         Err(missing) => return missing.map_or(Ok(RedZone::Unknown), |page| Err(Trouble::Missing(page))),
     };
     forget(place, &mut window, &mut Taken::new())?;
-    let code = window.alone();
-    let red_zone = redzone::of_code(&code, &function);
-    if red_zone == RedZone::Unused {
-        let mut exits: ArrayVec<u64, MOST_EXITS> = ArrayVec::new();
-        for to in redzone::exits(redzone::instructions(&code, &function), &function) {
-            if !exits.contains(&to) && exits.try_push(to).is_err() {
-                return Ok(RedZone::Unknown);
-            }
-        }
-        for to in exits {
-            if function_at(functions, to)?.is_none_or(|(start, _)| start != to) {
-                return Ok(RedZone::Unknown);
-            }
-        }
-    }
-    Ok(red_zone)
+    redzone::of_whole(&window.alone(), &function, |at| Ok(function_at(functions, at)?.is_some_and(|(start, _)| start == at)))
 }
 
 /// The same by gaps of the site's page; it is in the function `own`, if that is known.
@@ -154,7 +136,7 @@ fn beside(
     };
     gaps.retain(|g| g.start ^ page < PAGE && g.end.wrapping_sub(1) ^ page < PAGE);
     // Of the site's own function: what is ahead of it may be no code.
-    let own = starts.as_deref().zip(own).and_then(|(starts, (start, _))| starts.get(starts.partition_point(|at| *at < start)..));
+    let own = starts.as_deref().zip(own).and_then(|(starts, (start, _))| from_beginning(starts, start));
     let facts = Facts { starts: own, red_zone, ..Facts::trapped(seen, &taken) };
     Ok(hop(&code, site, &WAYS, &facts, &gaps).and_then(|hop| {
         writes.extend(hop.gaps.into_iter().chain([hop.site]));
@@ -169,10 +151,7 @@ fn read(place: &Place<'_>, window: &Window, from: u64, start: u64) -> Option<(Ve
     let kept = place.domain.sites.lock().as_mut().and_then(|abom| abom.readings.take(&key));
     let code = window.alone();
     let reading = kept.or_else(|| Reading::new(key, &code))?;
-    // By libgcc's convention the table has the return address of a signal handler one byte too early.
-    let begins = [Some(start), start.checked_add(1)];
-    let leads_there = |starts: &Vec<u64>| begins.iter().flatten().any(|at| starts.binary_search(at).is_ok());
-    let starts = reading.starts(code.start(), place.site).filter(leads_there);
+    let starts = reading.starts(code.start(), place.site).filter(|starts| from_beginning(starts, start).is_some());
     let found = starts.map(|starts| (starts, reading.gaps(code.start())));
     // What it replaces is freed when the lock has been given up.
     let replaced = place.domain.sites.lock().as_mut().and_then(|abom| abom.readings.put(reading));

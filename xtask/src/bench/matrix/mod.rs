@@ -77,7 +77,7 @@ fn single(part: &str, work: &str, what: &str, unit: &str, column: Column, value:
 /// Measures what is wanted.
 fn measure(wanted: &Wanted) -> Result<Document> {
     let headings = Column::ALL.map(|c| Heading { name: c.name().into(), meaning: c.meaning().into() });
-    let usable = times::usable();
+    let usable = if wanted.has(Part::Operations) { times::usable(wanted) } else { Err(LEFT_OUT.to_string()) };
     let why_no_times = usable.clone().err().unwrap_or_default();
     let mut document = Document { facts: facts::gather(wanted, why_no_times)?, columns: headings.into(), ..Document::default() };
     let mut runs = Runs::default();
@@ -100,7 +100,7 @@ fn measure(wanted: &Wanted) -> Result<Document> {
             ));
         }
     }
-    if wanted.has(Part::Operations) && usable.is_ok() {
+    if usable.is_ok() {
         document.rows.extend(times::rows(wanted)?);
     }
     if wanted.has(Part::Domains) {

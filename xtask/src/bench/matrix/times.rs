@@ -30,17 +30,18 @@ fn ops(column: Column, arguments: &str, timeout: Option<Duration>) -> Result<Mac
     Ok(Machine { cpu: qemu::HOST_CPU.into(), timeout: timeout.or(machine.timeout), ..machine })
 }
 
-/// Whether the host's hardware virtualization runs a Linux.
+/// Whether the host's hardware virtualization runs a Linux: that of the first column that is wanted.
 ///
 /// # Errors
 /// Why not, in a line.
-pub fn usable() -> Result<(), String> {
+pub fn usable(wanted: &Wanted) -> Result<(), String> {
     let why =
         |error: &str| format!("an emulator's time says nothing, and there is no hardware virtualization here that can be used ({error})");
     std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").map_err(|error| why(&format!("/dev/kvm: {error}")))?;
     let probe = || {
         eprintln!("xtask: trying hardware virtualization");
-        let machine = ops(Column::Native, "library loop=1", Some(PROBE))?;
+        let column = wanted.columns().into_iter().find(|(_, wanted)| *wanted).context("no column is wanted")?.0;
+        let machine = ops(column, "library loop=1", Some(PROBE))?;
         let ended = qemu::run(&machine)?;
         if !ended.log.lines().any(|l| l.starts_with("OPS loop ")) {
             eprintln!("xtask: no Linux started with it; the log is {}", machine.log.display());

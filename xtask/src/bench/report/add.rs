@@ -40,6 +40,9 @@ pub fn add(before: Document, mut now: Document, left_out: &str) -> Result<Docume
     if before.facts.commit != now.facts.commit {
         now.facts.commit = format!("{}; {}", before.facts.commit, now.facts.commit);
     }
+    if now.facts.nanoseconds == left_out {
+        now.facts.nanoseconds = before.facts.nanoseconds;
+    }
     now.facts.command = format!("{}; {}", before.facts.command, now.facts.command);
     now.facts.runs = now.facts.runs.min(before.facts.runs);
     Ok(now)
