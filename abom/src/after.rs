@@ -9,6 +9,7 @@ use iced_x86::{Instruction, Register};
 
 use crate::code::{Code, Reader};
 use crate::effect::{self, Effect, Flags, Flow, Stack};
+use crate::plain::{self, Plain};
 
 /// So many instructions are read, over all paths.
 const INSTRUCTIONS: usize = 64;
@@ -59,12 +60,17 @@ pub enum Ask {
 /// Follows all paths from `from`, the address behind the site.
 #[must_use]
 pub fn scan(code: &Code<'_>, from: u64, ask: Ask) -> After {
-    let mut reader = Reader::new(*code);
+    scan_by(&mut Reader::new(*code), from, ask)
+}
+
+/// The same by a reader that is there already.
+pub(crate) fn scan_by(reader: &mut Reader<'_>, from: u64, ask: Ask) -> After {
     let mut i = Instruction::default();
     let rest = ask == Ask::All;
     let mut after = After { flags: Fate::Dead, below: Fate::Dead, stack: false, left: None };
     let mut paths: ArrayVec<Path, 8> = ArrayVec::new();
-    let mut done: ArrayVec<Path, INSTRUCTIONS> = ArrayVec::new();
+    // What is behind all of them is none of them.
+    let (mut done, mut furthest): (ArrayVec<Path, INSTRUCTIONS>, u64) = (ArrayVec::new(), 0);
     paths.push(Path { at: from, depth: Some(0), flags: true, below: rest });
     while let Some(mut path) = paths.pop() {
         loop {
@@ -74,31 +80,39 @@ pub fn scan(code: &Code<'_>, from: u64, ask: Ask) -> After {
             if !(path.flags || path.below || rest && !after.stack) {
                 break;
             }
-            if done.contains(&path) {
+            if path.at <= furthest && done.contains(&path) {
                 break;
             }
+            furthest = furthest.max(path.at);
             if done.try_push(path).is_err() {
                 after.give_up(&path);
                 return after;
             }
-            let known = if reader.read(path.at, &mut i) { effect::of(&i) } else { None };
-            let Some(e) = known else {
-                if code.from(path.at).is_none() {
-                    after.left.get_or_insert(path.at);
-                }
-                after.give_up(&path);
-                break;
+            let here = reader.code().from(path.at);
+            let (flow, next) = if let Some(plain) = here.and_then(|bytes| plain::of(bytes, path.at)) {
+                after.plain(&mut path, &plain);
+                (plain.flow, plain.next)
+            } else {
+                let known = if reader.read(path.at, &mut i) { effect::of(&i) } else { None };
+                let Some(e) = known else {
+                    if here.is_none() {
+                        after.left.get_or_insert(path.at);
+                    }
+                    after.give_up(&path);
+                    break;
+                };
+                after.step(&mut path, &i, &e);
+                (e.flow, i.next_ip())
             };
-            after.step(&mut path, &i, &e);
-            match e.flow {
-                Flow::Next | Flow::Call | Flow::Syscall => path.at = i.next_ip(),
+            match flow {
+                Flow::Next | Flow::Call | Flow::Syscall => path.at = next,
                 Flow::Jump(to) => path.at = to,
                 Flow::Branch(to) => {
                     if paths.try_push(Path { at: to, ..path }).is_err() {
                         after.give_up(&path);
                         return after;
                     }
-                    path.at = i.next_ip();
+                    path.at = next;
                 }
                 Flow::Return | Flow::Stop => break,
                 Flow::Unknown => {
@@ -122,16 +136,28 @@ impl After {
         self.below = self.below.max(fate(path.below));
     }
 
+    /// What becomes of the flags on a path.
+    const fn flags(&mut self, path: &mut Path, flags: Flags, flow: Flow) {
+        if path.flags {
+            if matches!(flags, Flags::Read) {
+                self.flags = Fate::Read;
+            }
+            path.flags = matches!(flags, Flags::Kept) && !matches!(flow, Flow::Call | Flow::Return);
+        }
+    }
+
+    /// One plain instruction of a path: [`Self::step`] would do the same.
+    const fn plain(&mut self, path: &mut Path, plain: &Plain) {
+        self.flags(path, plain.flags, plain.flow);
+        if matches!(plain.flow, Flow::Return) {
+            path.below = false;
+            self.stack = true;
+        }
+    }
+
     /// One instruction of a path.
     fn step(&mut self, path: &mut Path, i: &Instruction, e: &Effect) {
-        if path.flags {
-            match e.flags {
-                Flags::Read => self.flags = Fate::Read,
-                Flags::Written => path.flags = false,
-                Flags::Kept => {}
-            }
-            path.flags &= e.flags == Flags::Kept && !matches!(e.flow, Flow::Call | Flow::Return);
-        }
+        self.flags(path, e.flags, e.flow);
         if path.below {
             self.memory(path, i, e);
         }

@@ -9,7 +9,7 @@
 use arrayvec::ArrayVec;
 use iced_x86::Instruction;
 
-use crate::code::{Code, Reader};
+use crate::code::Reader;
 use crate::effect::falls_through;
 use crate::facts::Facts;
 use crate::length;
@@ -30,37 +30,41 @@ pub type Before = ArrayVec<Instruction, MOST>;
 
 /// The instructions before `site`.
 #[must_use]
-pub fn instructions(code: &Code<'_>, site: u64, facts: &Facts<'_>) -> Before {
-    let all = match facts.starts {
-        None => agreed(code, site),
+pub fn instructions(reader: &mut Reader<'_>, site: u64, facts: &Facts<'_>) -> Before {
+    let mut before = match facts.starts {
+        None => agreed(reader, site),
         Some(starts) => {
-            let known = known(code, site, starts);
+            let known = known(reader, site, starts);
             // Who says where instructions begin may be wrong: glibc's table for `__restore_rt` begins a byte early. What
             // compilers align is believed.
             let aligned = starts.first().is_some_and(|start| start.is_multiple_of(ALIGNED));
-            let is_refuted = || known.iter().zip(&agreed(code, site)).any(|(a, b)| a.ip() != b.ip());
+            let mut is_refuted = || known.iter().zip(&agreed(reader, site)).any(|(a, b)| a.ip() != b.ip());
             if aligned || !is_refuted() { known } else { Before::new() }
         }
     };
     // What another patch has taken, and what is ahead of it, does not lead to the site any more.
-    all.into_iter().take_while(|i| !facts.is_taken(i.ip(), i.next_ip())).collect()
+    if let Some(free) = before.iter().position(|i| facts.is_taken(i.ip(), i.next_ip())) {
+        before.truncate(free);
+    }
+    before
 }
 
-fn known(code: &Code<'_>, site: u64, starts: &[u64]) -> Before {
-    let mut before = Before::new();
+fn known(reader: &mut Reader<'_>, site: u64, starts: &[u64]) -> Before {
+    let (mut before, mut i) = (Before::new(), Instruction::default());
     let Ok(index) = starts.binary_search(&site) else { return before };
     let mut next = site;
     for &start in starts.get(..index).unwrap_or(&[]).iter().rev().take(MOST) {
-        match code.instruction(start) {
-            Some(i) if i.next_ip() == next && falls_through(&i) => before.push(i),
-            _ => break,
+        if !reader.read(start, &mut i) || i.next_ip() != next || !falls_through(&i) {
+            break;
         }
+        before.push(i);
         next = start;
     }
     before
 }
 
-fn agreed(code: &Code<'_>, site: u64) -> Before {
+fn agreed(reader: &mut Reader<'_>, site: u64) -> Before {
+    let code = reader.code();
     // Of the reading that begins `d` bytes ahead of the site and arrives there: bit `n` says that it has an instruction
     // `n` bytes ahead. No bit at all: it does not arrive.
     let mut readings = [0_u64; REACH + 1];
@@ -71,8 +75,7 @@ fn agreed(code: &Code<'_>, site: u64) -> Before {
             *reading = tail | 1 << d;
         }
     }
-    let (mut reader, mut i) = (Reader::new(*code), Instruction::default());
-    let mut before = Before::new();
+    let (mut before, mut i) = (Before::new(), Instruction::default());
     let mut distance = 0_usize;
     while before.len() < MOST {
         let Some(start) = nearest(&readings, distance) else { break };
@@ -102,14 +105,15 @@ fn nearest(readings: &[u64], distance: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::code::Code;
     use crate::facts::{Inside, RedZone};
     use std::vec::Vec;
 
     const BYTES: Facts<'static> = Facts { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, taken: &[], seen: None };
 
     fn lengths(bytes: &[u8], facts: &Facts<'_>) -> Vec<usize> {
-        let code = Code::new(bytes, 0x1000);
-        instructions(&code, 0x1000 + bytes.len() as u64, facts).iter().map(Instruction::len).collect()
+        let mut reader = Reader::new(Code::new(bytes, 0x1000));
+        instructions(&mut reader, 0x1000 + bytes.len() as u64, facts).iter().map(Instruction::len).collect()
     }
 
     #[test]

@@ -80,14 +80,16 @@ impl<'a> Code<'a> {
 
     /// Where instructions begin, if one does at `from`: up to the first that is none.
     pub fn starts(&self, from: u64) -> impl Iterator<Item = u64> + use<'a> {
-        let (mut reader, mut instruction, mut at) = (Reader::new(*self), Instruction::default(), from);
-        let code = *self;
+        let (code, mut at) = (*self, from);
+        let mut rare = None;
         core::iter::from_fn(move || {
             let start = at;
             at = match code.from(at).and_then(length::of_common) {
                 Some(length) => at.wrapping_add(length as u64),
-                None if reader.read(at, &mut instruction) => instruction.next_ip(),
-                None => return None,
+                None => {
+                    let (reader, instruction) = rare.get_or_insert_with(|| (Reader::new(code), Instruction::default()));
+                    reader.read(at, instruction).then(|| instruction.next_ip())?
+                }
             };
             Some(start)
         })
@@ -111,6 +113,12 @@ impl<'a> Reader<'a> {
     #[must_use]
     pub fn new(code: Code<'a>) -> Self {
         Self { code, decoder: Decoder::with_ip(64, code.bytes, code.address, DecoderOptions::NONE) }
+    }
+
+    /// What it reads.
+    #[must_use]
+    pub const fn code(&self) -> Code<'a> {
+        self.code
     }
 
     /// [`Code::instruction`], into `instruction`: whether there is one.

@@ -116,6 +116,18 @@ pub fn of(bytes: &[u8]) -> Option<usize> {
 /// The same for what programs are mostly made of, where there is such an instruction for certain.
 #[must_use]
 pub fn of_common(bytes: &[u8]) -> Option<usize> {
+    // What has neither prefix nor ModRM.
+    let length = match *bytes {
+        [0x50..=0x5f | 0x90 | 0xc3 | 0xcc, ..] => 1,
+        [0x0f, 0x05 | 0x0b, ..] | [0x70..=0x7f | 0xeb, _, ..] => 2,
+        [0xb8..=0xbf | 0xe8 | 0xe9, _, _, _, _, ..] => 5,
+        [0x0f, 0x80..=0x8f, _, _, _, _, ..] => 6,
+        _ => return of_common_with_modrm(bytes),
+    };
+    Some(length)
+}
+
+fn of_common_with_modrm(bytes: &[u8]) -> Option<usize> {
     // A prefix that changes a branch is not common.
     let (opcode, branches) = match *bytes {
         [0x64 | 0x66, 0x40..=0x4f, ..] => (bytes.get(2..)?, false),

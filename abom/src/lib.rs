@@ -28,6 +28,7 @@ mod length;
 mod moved;
 pub mod patch;
 pub mod pattern;
+mod plain;
 pub mod plan;
 pub mod redzone;
 pub mod refusal;

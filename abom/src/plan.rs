@@ -16,7 +16,7 @@ use iced_x86::Instruction;
 
 use crate::after::{self, After, Ask, Fate};
 use crate::before::{self, Before};
-use crate::code::{Code, SYSCALL};
+use crate::code::{Code, Reader, SYSCALL};
 use crate::effect::{self, Flow, Stack, falls_through};
 use crate::facts::{Facts, Inside, RedZone};
 use crate::moved;
@@ -69,15 +69,24 @@ impl Plan<'_> {
 /// The reason why the site has to stay a trap.
 pub fn plan<'a>(code: &Code<'a>, site: u64, ways: &Ways, facts: &Facts<'_>) -> Result<Plan<'a>, Refusal> {
     let site = examine(code, site, ways, facts)?;
-    let call = site.call();
-    if call.is_ok() || ways.stubs.is_none() {
-        return call;
-    }
+    let refused = match site.call() {
+        Ok(patch) => return Ok(Plan::Call(patch)),
+        Err(refused) if ways.stubs.is_none() => return Err(refused),
+        Err(refused) => refused,
+    };
     // The stub's reason is the last word, but where there is no room for one.
-    site.stub().map_err(|refusal| match (refusal, &call) {
-        (Refusal::NoRoom, Err(Refusal::RedZoneLive | Refusal::StackMayBeGone)) => call.err().unwrap_or(refusal),
+    site.stub().map_err(|refusal| match (refusal, refused) {
+        (Refusal::NoRoom, Refusal::RedZoneLive | Refusal::StackMayBeGone) => refused,
         _ => refusal,
     })
+}
+
+/// Plans a call at the site itself: [`plan`] where there can be no stubs.
+///
+/// # Errors
+/// The reason why the site has to stay a trap.
+pub fn call(code: &Code<'_>, site: u64, table: Table, facts: &Facts<'_>) -> Result<Patch, Refusal> {
+    examine(code, site, &Ways { table, stubs: None }, facts)?.call()
 }
 
 /// Looks at the site and what is around it.
@@ -86,11 +95,12 @@ pub fn plan<'a>(code: &Code<'a>, site: u64, ways: &Ways, facts: &Facts<'_>) -> R
 /// The reason why it has to stay a trap, whatever form is wanted.
 pub(crate) fn examine<'a, 'w>(code: &Code<'a>, site: u64, ways: &'w Ways, facts: &'w Facts<'w>) -> Result<Site<'a, 'w>, Refusal> {
     let behind = behind(code, site, facts)?;
-    let before = before::instructions(code, site, facts);
+    let mut reader = Reader::new(*code);
+    let before = before::instructions(&mut reader, site, facts);
     // Only a call needs to know more than what becomes of the flags, where stubs can use the jump entry.
     let callable = matches!(before.first().and_then(sets_number), Some(Number::Is(_)));
     let stub_jump = ways.stubs.is_some() && ways.table.jump().is_some();
-    let after = after::scan(code, behind, if stub_jump && !callable { Ask::Flags } else { Ask::All });
+    let after = after::scan_by(&mut reader, behind, if stub_jump && !callable { Ask::Flags } else { Ask::All });
     flags_lost(&after)?;
     Ok(Site { code: *code, at: site, behind, before, after, ways, facts })
 }
@@ -131,8 +141,8 @@ pub(crate) struct Site<'a, 'w> {
 }
 
 impl<'a> Site<'a, '_> {
-    /// The plan for a call at the site.
-    fn call(&self) -> Result<Plan<'a>, Refusal> {
+    /// A call at the site.
+    fn call(&self) -> Result<Patch, Refusal> {
         let nearest = self.before.first().ok_or(Refusal::NotAligned)?;
         let Some(Number::Is(nr)) = sets_number(nearest) else { return Err(Refusal::NoRoom) };
         if self.facts.seen.is_some_and(|s| s.rax != u64::from(nr)) {
@@ -163,7 +173,7 @@ impl<'a> Site<'a, '_> {
             Inside::Entered(list) => list.binary_search(&self.at).is_err(),
             Inside::Unknown => false,
         };
-        if safe { Ok(Plan::Call(patch)) } else { Err(Refusal::Entered) }
+        if safe { Ok(patch) } else { Err(Refusal::Entered) }
     }
 
     /// Whether eight bytes may be written below the stack pointer before and after system call `nr`.

@@ -35,6 +35,8 @@ const PAGE: u64 = 4096;
 const MAGIC: [u8; 7] = [0x7f, b'E', b'L', b'F', 2, 1, 1];
 const HEADER: usize = 64;
 const PROGRAM_HEADER: usize = 56;
+/// Those that are read at once.
+const HEADERS: usize = 16;
 /// More program headers than any module has.
 const MOST_HEADERS: u16 = 64;
 const PT_LOAD: u32 = 1;
@@ -66,18 +68,28 @@ fn table(memory: &mut (impl Memory + ?Sized), module: u64) -> Option<u64> {
         return None;
     }
     let (mut lowest, mut found) = (None, None);
-    for index in 0..u64::from(count) {
-        let at = module.checked_add(offset)?.checked_add(index.checked_mul(PROGRAM_HEADER as u64)?)?;
-        let mut entry = [0; PROGRAM_HEADER];
-        memory.read(at, &mut entry).then_some(())?;
-        match u32_at(&entry, 0)? {
-            PT_LOAD if lowest.is_none() => lowest = u64_at(&entry, 16),
-            PT_GNU_EH_FRAME => found = u64_at(&entry, 16),
-            _ => {}
+    let (mut at, mut left) = (module.checked_add(offset)?, usize::from(count).checked_mul(PROGRAM_HEADER)?);
+    while left > 0 {
+        let mut entries = [0; HEADERS * PROGRAM_HEADER];
+        let entries = entries.get_mut(..left.min(HEADERS * PROGRAM_HEADER))?;
+        memory.read(at, entries).then_some(())?;
+        for entry in entries.chunks_exact(PROGRAM_HEADER) {
+            match u32_at(entry, 0)? {
+                PT_LOAD if lowest.is_none() => lowest = u64_at(entry, 16),
+                PT_GNU_EH_FRAME => found = u64_at(entry, 16),
+                _ => {}
+            }
         }
+        left = left.saturating_sub(entries.len());
+        at = at.checked_add(entries.len() as u64)?;
     }
     found?.checked_sub(lowest? & !(PAGE.wrapping_sub(1)))?.checked_add(module)
 }
+
+/// A row of the table: where the function begins, and its frame's description.
+const ROW: usize = 8;
+/// Rows that are read at once, when no more are left to choose from.
+const ROWS: u32 = 16;
 
 /// A module's table of functions.
 #[derive(Clone, Copy, Debug)]
@@ -96,25 +108,41 @@ impl Functions {
         (header.first_chunk() == Some(&TABLE_HEADER)).then_some(Self { table, count: u32_at(&header, 8)? })
     }
 
-    /// Where function `index` begins.
-    fn start(&self, memory: &mut (impl Memory + ?Sized), index: u32) -> Option<u64> {
-        let at = self.table.checked_add(12)?.checked_add(u64::from(index).checked_mul(8)?)?;
-        let mut offset = [0; 4];
-        memory.read(at, &mut offset).then_some(())?;
-        self.table.checked_add_signed(i32::from_le_bytes(offset).into())
+    /// Reads the table from function `index` on, as many as there is room for.
+    fn rows(&self, memory: &mut (impl Memory + ?Sized), index: u32, rows: &mut [u8]) -> Option<()> {
+        let at = self.table.checked_add(12)?.checked_add(u64::from(index).checked_mul(ROW as u64)?)?;
+        memory.read(at, rows).then_some(())
+    }
+
+    /// Where the function begins that a row of the table is of.
+    fn start(&self, row: &[u8]) -> Option<u64> {
+        self.table.checked_add_signed(u32_at(row, 0)?.cast_signed().into())
     }
 
     /// Where the function begins that `address` is in, and where the next one does, if there is one.
     #[must_use]
     pub fn around(&self, memory: &mut (impl Memory + ?Sized), address: u64) -> Option<(u64, Option<u64>)> {
-        // The last one that is not behind the address is in `low..high`.
+        // The last one that is not behind the address is in `low..high`, if any is.
         let (mut low, mut high) = (0, self.count);
-        while high.saturating_sub(low) > 1 {
-            let middle = low.midpoint(high);
-            *(if self.start(memory, middle)? <= address { &mut low } else { &mut high }) = middle;
+        while high.saturating_sub(low) >= ROWS {
+            let (middle, mut row) = (low.midpoint(high), [0; 4]);
+            self.rows(memory, middle, &mut row)?;
+            *(if self.start(&row)? <= address { &mut low } else { &mut high }) = middle;
         }
-        let found = (high > low).then(|| self.start(memory, low))?.filter(|&at| at <= address)?;
-        Some((found, if high < self.count { self.start(memory, high) } else { None }))
+        // Those, and the one behind.
+        let mut rows = [0; ROWS as usize * ROW];
+        let count = usize::try_from(self.count.saturating_sub(low).min(ROWS)).ok()?;
+        let rows = rows.get_mut(..count.checked_mul(ROW)?)?;
+        self.rows(memory, low, rows)?;
+        let mut found = None;
+        for row in rows.chunks_exact(ROW) {
+            let start = self.start(row)?;
+            if start > address {
+                return found.map(|found| (found, Some(start)));
+            }
+            found = Some(start);
+        }
+        found.map(|found| (found, None))
     }
 }
 

@@ -7,6 +7,7 @@
 //! believed of all of that function then.
 
 use abom::before;
+use abom::code::Reader;
 use abom::facts::{Facts, Inside, RedZone};
 use abom::{Code, Refusal, redzone};
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
@@ -218,7 +219,7 @@ impl<'a> Program<'a> {
             seen: None,
         };
         // If the bytes contradict it, they have the word, and of the function nothing else is believed either.
-        let [by_function, by_bytes] = [&known, &unknown].map(|facts| before::instructions(&code, site, facts));
+        let [by_function, by_bytes] = [&known, &unknown].map(|facts| before::instructions(&mut Reader::new(code), site, facts));
         let agree = !by_function.is_empty() || by_bytes.is_empty();
         Ok((code, if agree { known } else { unknown }))
     }

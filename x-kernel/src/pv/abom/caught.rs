@@ -44,8 +44,9 @@ fn fixup(rip: u64, domain: &Domain, state: &VcpuState) -> Option<Fixup> {
     let mut around: ArrayVec<Written, NEAR> = ArrayVec::new();
     let offset = rip & (PAGE - 1);
     if let Some(abom) = domain.sites.lock().as_ref() {
-        let close = |w: &&Written| (w.patch.address() & (PAGE - 1)).abs_diff(offset) <= LONGEST_PATCH as u64;
-        around.extend(abom.patches.of(frame).filter(close).take(NEAR).cloned());
+        let close = offset.saturating_sub(LONGEST_PATCH as u64)..offset.saturating_add(1);
+        let reaches = |w: &&Written| close.contains(&(w.patch.address() & (PAGE - 1)));
+        around.extend(abom.patches.of(frame, close.clone()).filter(reaches).take(NEAR).cloned());
     }
     around.iter().find_map(|Written { patch, writing, .. }| {
         let delta = moved(patch, rip);

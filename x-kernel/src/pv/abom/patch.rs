@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use abom::steps::{Others, Step};
-use abom::{Patch, Refusal};
+use abom::{How, Patch, Refusal};
 use xen_abi::errno::Errno;
 use xen_abi::xmode::XmodePatch;
 
@@ -54,27 +54,27 @@ pub fn patch(cx: &mut HcCx<'_>, wish: &mut XmodePatch) -> Result<usize, Errno> {
         }
         Errno::EPERM
     })?;
-    for patch in &writes {
+    let (others, how) = (writes.len().saturating_sub(1), writes.last().map(Patch::how));
+    for patch in writes {
         // Before the first byte is written: a thread may meet it.
-        remember(cx.domain, Written::new(frame, patch.clone()))?;
-        let written = write(cx.domain, patch, alias.wrapping_sub(site));
+        let kept = remember(cx.domain, Written::new(frame, patch.clone()))?;
+        let written = write(cx.domain, &patch, alias.wrapping_sub(site));
         if let Some(abom) = cx.domain.sites.lock().as_mut() {
-            abom.patches.finish(frame, patch.address());
+            abom.patches.finish(kept);
         }
         written.map_err(|()| Errno::EINVAL)?;
     }
-    let Some(how) = writes.last().map(Patch::how) else { return Err(Errno::EINVAL) };
-    let pattern = how.pattern;
+    let Some(How { pattern, .. }) = how else { return Err(Errno::EINVAL) };
     if let Some(counter) = cx.domain.abom_counters.patched.get(pattern.index()) {
         counter.bump();
     }
     trace::record(trace::Id::SitePatched, site, pattern.index() as u64, seen.rax);
-    Ok(writes.len().saturating_sub(1))
+    Ok(others)
 }
 
 /// Keeps the patch for [`super::invalid_opcode`], instead of one that was at its place before. Nothing is allocated or freed
-/// under the lock.
-fn remember(domain: &Domain, new: Written) -> Result<(), Errno> {
+/// under the lock. Returns what the patches know it by.
+fn remember(domain: &Domain, new: Written) -> Result<u16, Errno> {
     let wanted = domain.sites.lock().as_ref().and_then(|abom| abom.patches.wanted_room());
     if let Some(room) = wanted {
         let mut larger = Vec::new();
@@ -83,18 +83,22 @@ fn remember(domain: &Domain, new: Written) -> Result<(), Errno> {
             abom.patches.move_to(&mut larger);
         }
     }
-    let kept = domain.sites.lock().as_mut().ok_or(Errno::EINVAL)?.patches.keep(new);
-    if kept { Ok(()) } else { Err(Errno::ENOSPC) }
+    domain.sites.lock().as_mut().ok_or(Errno::EINVAL)?.patches.keep(new).ok_or(Errno::ENOSPC)
 }
 
 /// Writes the patch, `delta` from where it is executed.
 fn write(domain: &Domain, patch: &Patch, delta: u64) -> Result<(), ()> {
-    for step in patch.apply(Others::Any) {
+    let alone = domain.vcpus().len() == 1;
+    for step in patch.apply(if alone { Others::None } else { Others::Any }) {
         match step {
             Step::Store { address, bytes } => guest_access::copy_out(address.wrapping_add(delta), &bytes).map_err(drop)?,
             // Whoever is interrupted has serialised when it goes on.
             Step::Serialise => tlb::flush_mask(domain.dirty_mask(), tlb::Scope::NonGlobal),
         }
+    }
+    if alone {
+        // This CPU may have fetched what was there; INVLPG serialises (SDM vol. 3, 8.3), as whatever brings the vCPU to another does.
+        tlb::flush_page(patch.address().wrapping_add(delta));
     }
     Ok(())
 }

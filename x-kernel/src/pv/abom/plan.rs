@@ -10,7 +10,7 @@ use core::ops::Range;
 use abom::gaps::{self, Extent, Gaps};
 use abom::hop::{MOST_GAPS, hop};
 use abom::unwind::{Functions, from_beginning};
-use abom::{Facts, Patch, Plan, RedZone, Refusal, Seen, plan, redzone};
+use abom::{Facts, Patch, RedZone, Refusal, Seen, plan, redzone};
 use arrayvec::ArrayVec;
 use xen_abi::errno::Errno;
 
@@ -70,20 +70,21 @@ pub fn into(writes: &mut Writes, place: &Place<'_>) -> Result<Result<(), Refusal
     let mut window = Window::read(site, start).ok_or(Errno::EINVAL)?;
     let mut taken = Taken::new();
     forget(place, &mut window, &mut taken)?;
-    window.follow(site.wrapping_add(2));
     let starts = start.and_then(|start| window.starts(start, site));
     let facts = Facts { starts: starts.as_deref(), ..Facts::trapped(seen, &taken) };
-    let code = window.code();
-    let mut planned = plan(&code, site, &WAYS, &facts);
+    let mut planned = plan::call(&window.code(), site, WAYS.table, &facts);
+    if matches!(planned, Err(Refusal::AfterUnknown)) && window.follow(site.wrapping_add(2)) {
+        planned = plan::call(&window.code(), site, WAYS.table, &facts);
+    }
     let mut red_zone = RedZone::Unknown;
-    if planned.as_ref().is_err_and(|refusal| *refusal == Refusal::RedZoneLive) {
+    if matches!(planned, Err(Refusal::RedZoneLive)) {
         red_zone = below_stack(place, functions, own)?;
         if red_zone == RedZone::Unused {
-            planned = plan(&code, site, &WAYS, &Facts { red_zone, ..facts });
+            planned = plan::call(&window.code(), site, WAYS.table, &Facts { red_zone, ..facts });
         }
     }
     match planned {
-        Ok(Plan::Call(patch)) if is_in_page(&patch, site) => writes.push(patch),
+        Ok(patch) if is_in_page(&patch, site) => writes.push(patch),
         Err(refusal) if refusal.is_final() => return Ok(Err(refusal)),
         _ => return beside(writes, place, functions, own, red_zone),
     }
@@ -161,10 +162,10 @@ fn read(place: &Place<'_>, window: &Window, from: u64, start: u64) -> Option<(Ve
 
 /// Takes patches out of the window's bytes, and adds what those of the site's page have `taken`.
 fn forget(place: &Place<'_>, window: &mut Window, taken: &mut Taken) -> Result<(), Errno> {
-    for page in window.pages() {
+    for (page, within) in window.pages() {
         let Some(frame) = mapped(place.state, page, PRESENT | USER, 0) else { continue };
         let sites = place.domain.sites.lock();
-        for written in sites.iter().flat_map(|abom| abom.patches.of(frame)) {
+        for written in sites.iter().flat_map(|abom| abom.patches.of(frame, within.clone())) {
             if let Some(region) = window.forget(&written.patch, moved(&written.patch, page)).filter(|_| page == place.page()) {
                 taken.try_push(region).map_err(|_| Errno::ENOSPC)?;
             }
@@ -188,10 +189,12 @@ fn function_at(functions: Option<Functions>, address: u64) -> Result<Option<Exte
 fn believe<T>(ask: impl FnOnce(&mut dyn FnMut(u64, &mut [u8]) -> bool) -> Option<T>) -> Result<Option<T>, Trouble> {
     let mut missing = None;
     let found = ask(&mut |at, buf| {
-        let is_processes = at.checked_add(buf.len() as u64).is_some_and(|end| end >> 63 == 0);
-        let done = is_processes && guest_access::copy_in(at, buf).is_ok();
-        if is_processes && !done {
-            missing = Some(at);
+        let Some(end) = at.checked_add(buf.len() as u64).filter(|end| end >> 63 == 0) else { return false };
+        let done = guest_access::copy_in(at, buf).is_ok();
+        if !done {
+            // Of the page that it ends in, if it begins in another.
+            let begins = guest_access::copy_in(at, &mut [0]).is_ok();
+            missing = Some(if begins { end.saturating_sub(1) } else { at });
         }
         done
     });

@@ -6,6 +6,7 @@ use core::ops::Range;
 use abom::after::{self, Ask};
 use abom::code::SYSCALL;
 use abom::{Code, Patch};
+use smallvec::SmallVec;
 
 use super::PAGE;
 use super::reading::Key;
@@ -24,9 +25,13 @@ const WHOLE: u64 = 6144;
 /// Bytes that are looked at where a jump leads out of the others.
 const ELSEWHERE: usize = 64;
 
+/// So many bytes, and so many beginnings of instructions, need no heap: what most sites need.
+const FEW: usize = 512;
+const FEW_STARTS: usize = 64;
+
 /// Bytes of a program around a site.
 pub struct Window {
-    bytes: Vec<u8>,
+    bytes: SmallVec<[u8; FEW]>,
     start: u64,
     /// Those where the code behind the site leads, if it leads out of them, and their address.
     elsewhere: Option<([u8; ELSEWHERE], u64)>,
@@ -66,29 +71,39 @@ impl Window {
 
     fn of(range: Range<u64>) -> Option<Self> {
         let len = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(len).ok()?;
-        bytes.resize(len, 0);
+        let mut bytes = if len <= FEW {
+            SmallVec::from_buf_and_len([0; FEW], len)
+        } else {
+            let mut many = Vec::new();
+            many.try_reserve_exact(len).ok()?;
+            many.resize(len, 0);
+            SmallVec::from_vec(many)
+        };
         guest_access::copy_in(range.start, &mut bytes).ok()?;
         Some(Self { bytes, start: range.start, elsewhere: None })
     }
 
-    /// Reads on where the code at `behind` leads, if that decides what is read there.
-    pub fn follow(&mut self, behind: u64) {
-        let Some(left) = after::scan(&self.code(), behind, Ask::Flags).left else { return };
+    /// Reads on where the code at `behind` leads, if that decides what is read there. Whether there was more.
+    pub fn follow(&mut self, behind: u64) -> bool {
+        let Some(left) = after::scan(&self.code(), behind, Ask::Flags).left else { return false };
         let mut bytes = [0; ELSEWHERE];
         let is_processes = left.checked_add(ELSEWHERE as u64).is_some_and(|end| end >> 63 == 0);
-        if is_processes && guest_access::copy_in(left, &mut bytes).is_ok() {
+        let is_there = is_processes && guest_access::copy_in(left, &mut bytes).is_ok();
+        if is_there {
             self.elsewhere = Some((bytes, left));
         }
+        is_there
     }
 
     /// Where instructions begin as far as the site, if one begins at `start` and they lead to it.
-    pub fn starts(&self, start: u64, site: u64) -> Option<Vec<u64>> {
-        let mut starts = Vec::new();
-        for at in self.alone().starts(start).take_while(|at| *at <= site) {
+    pub fn starts(&self, start: u64, site: u64) -> Option<SmallVec<[u64; FEW_STARTS]>> {
+        let mut starts = SmallVec::new();
+        for at in self.alone().starts(start) {
             starts.try_reserve(1).ok()?;
             starts.push(at);
+            if at >= site {
+                break;
+            }
         }
         (starts.last() == Some(&site)).then_some(starts)
     }
@@ -104,10 +119,11 @@ impl Window {
         Code::new(&self.bytes, self.start)
     }
 
-    /// The pages that the bytes are in.
-    pub fn pages(&self) -> impl Iterator<Item = u64> + use<> {
-        let end = self.start.saturating_add(self.bytes.len() as u64);
-        core::iter::successors(Some(self.start & !(PAGE - 1)), |page| page.checked_add(PAGE)).take_while(move |page| *page < end)
+    /// The pages that the bytes are in, and which offsets of each.
+    pub fn pages(&self) -> impl Iterator<Item = (u64, Range<u64>)> + use<> {
+        let (start, end) = (self.start, self.start.saturating_add(self.bytes.len() as u64));
+        let pages = core::iter::successors(Some(start & !(PAGE - 1)), |page| page.checked_add(PAGE)).take_while(move |page| *page < end);
+        pages.map(move |page| (page, start.saturating_sub(page)..end.saturating_sub(page).min(PAGE)))
     }
 
     /// Takes `patch`, which is `delta` further on than when it was written, out of the bytes. Returns its place.

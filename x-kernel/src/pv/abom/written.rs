@@ -1,6 +1,7 @@
-//! The patches of a domain, found by the frame that they are in.
+//! The patches of a domain, found by the frame that they are in, and the part of it.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use abom::Patch;
 use pv_core::frame::Mfn;
@@ -11,8 +12,10 @@ use super::PAGE;
 pub const MOST: usize = 4096;
 /// For how many there is room at first.
 const FEWEST: usize = 32;
-/// Lists that patches are on, by their frame: a power of two.
-const LISTS: usize = 64;
+/// Lists that patches are on, by where they begin: a power of two.
+const LISTS: usize = 256;
+/// Bytes of a frame that have a list together. A wrapper of a C library has 32 or 64.
+const PART: u64 = 256;
 
 /// A patch that was written, at the address that its page had then.
 #[derive(Clone)]
@@ -48,52 +51,53 @@ impl Patches {
         Self { all: Vec::new(), first: [0; LISTS] }
     }
 
-    fn list(frame: Mfn) -> usize {
-        usize::try_from(frame.raw()).unwrap_or(0) & const { LISTS - 1 }
+    /// The list of those that begin in the part of `frame` that has `offset`.
+    fn list(frame: Mfn, offset: u64) -> usize {
+        let parts = frame.raw().wrapping_mul(const { PAGE / PART }).wrapping_add(offset / PART);
+        usize::try_from(parts & const { LISTS as u64 - 1 }).unwrap_or(0)
     }
 
-    /// Those in `frame`.
-    pub fn of(&self, frame: Mfn) -> impl Iterator<Item = &Written> {
-        let at = |link: u16| self.all.get(usize::from(link).checked_sub(1)?);
-        let first = self.first.get(Self::list(frame)).and_then(|link| at(*link));
-        core::iter::successors(first, move |written| at(written.next)).filter(move |written| written.frame == frame)
+    fn at(&self, link: u16) -> Option<&Written> {
+        self.all.get(usize::from(link).checked_sub(1)?)
     }
 
-    /// The one in `frame` that is at `address` in its page.
-    fn at(&mut self, frame: Mfn, address: u64) -> Option<&mut Written> {
-        let mut link = *self.first.get(Self::list(frame))?;
-        loop {
-            let index = usize::from(link).checked_sub(1)?;
-            let written = self.all.get(index)?;
-            if written.frame == frame && written.place() == address & (PAGE - 1) {
-                return self.all.get_mut(index);
-            }
-            link = written.next;
-        }
+    /// Those in `frame` that begin in one of these parts of it: offsets in the frame. Each once, if they are no more than a frame.
+    pub fn of(&self, frame: Mfn, within: Range<u64>) -> impl Iterator<Item = &Written> {
+        let (first, last) = (within.start / PART, within.end.div_ceil(PART).min(const { PAGE / PART }));
+        (first..last).flat_map(move |part| {
+            let list = self.first.get(Self::list(frame, part.wrapping_mul(PART))).copied().unwrap_or(0);
+            let all = core::iter::successors(self.at(list), |written| self.at(written.next));
+            all.filter(move |written| written.frame == frame && written.place() / PART == part)
+        })
     }
 
-    /// What was being written there has been.
-    pub fn finish(&mut self, frame: Mfn, address: u64) {
-        if let Some(written) = self.at(frame, address) {
+    /// What was being written, as [`Self::keep`] has it, has been.
+    pub fn finish(&mut self, kept: u16) {
+        if let Some(written) = usize::from(kept).checked_sub(1).and_then(|index| self.all.get_mut(index)) {
             written.writing = false;
         }
     }
 
-    /// Keeps one, instead of one that was at its place before. False if there is no room. Nothing is allocated.
-    pub fn keep(&mut self, new: Written) -> bool {
-        if let Some(old) = self.at(new.frame, new.patch.address()) {
-            *old = Written { next: old.next, ..new };
-            return true;
+    /// Keeps one, instead of one that was at its place before, and returns what [`Self::finish`] knows it by. None if there is no
+    /// room. Nothing is allocated.
+    pub fn keep(&mut self, new: Written) -> Option<u16> {
+        let list = Self::list(new.frame, new.place());
+        let first = *self.first.get(list)?;
+        let mut link = first;
+        while let Some(old) = usize::from(link).checked_sub(1).and_then(|index| self.all.get_mut(index)) {
+            if old.frame == new.frame && old.place() == new.place() {
+                *old = Written { next: old.next, ..new };
+                return Some(link);
+            }
+            link = old.next;
         }
-        let list = Self::list(new.frame);
-        let Some(first) = self.first.get_mut(list) else { return false };
-        let index = self.all.len().saturating_add(1);
-        if self.all.len() >= self.all.capacity() || index > MOST {
-            return false;
+        if self.all.len() >= self.all.capacity().min(MOST) {
+            return None;
         }
-        self.all.push(Written { next: *first, ..new });
-        *first = u16::try_from(index).unwrap_or(0);
-        true
+        self.all.push(Written { next: first, ..new });
+        let kept = u16::try_from(self.all.len()).ok()?;
+        *self.first.get_mut(list)? = kept;
+        Some(kept)
     }
 
     /// How much room there should be, if there is none left.
