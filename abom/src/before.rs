@@ -109,7 +109,8 @@ mod tests {
     use crate::facts::{Inside, RedZone};
     use std::vec::Vec;
 
-    const BYTES: Facts<'static> = Facts { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, taken: &[], seen: None };
+    const BYTES: Facts<'static> =
+        Facts { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, taken: &[], tails: &[], seen: None };
 
     fn lengths(bytes: &[u8], facts: &Facts<'_>) -> Vec<usize> {
         let mut reader = Reader::new(Code::new(bytes, 0x1000));

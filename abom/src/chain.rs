@@ -1,12 +1,19 @@
-//! The jump entry, through gaps: for sites where no call can be.
+//! Ways through several gaps: for sites where no call can be, or that have no gap for one.
 //!
-//! What is executed is `lea rcx, [behind the site]; jmp [slot]`, with the number in eax as the program has put it. Nothing
+//! By the jump entry, what is executed is `lea rcx, [behind the site]; jmp [slot]`, with the number in eax as the program has put it. Nothing
 //! is pushed, so nothing about the stack has to be known, and nothing about the instructions before the site either: the
 //! two bytes of `syscall` itself become a short jump. Both parts need fourteen bytes, more than most gaps have; so each may
 //! be in a gap of its own:
 //!
 //! ```text
 //! site:  jmp short a    a:  jmp b    b:  lea rcx, [behind the site]   jmp c    c:  jmp [slot]
+//! ```
+//!
+//! Where there may be a call, it needs less: seven bytes for a jump to the table's slot for any number, which all sites of the
+//! page share, and for each site five for a call there, which is next to a jump back:
+//!
+//! ```text
+//! site:  jmp short a    a:  call b   jmp behind the site    b:  jmp [slot]
 //! ```
 //!
 //! Where no gap is in reach of a short jump, an instruction of five bytes or more before the site becomes the jump. It, and
@@ -21,7 +28,10 @@ use crate::hop::{Filling, Hop, MOST_GAPS, NEAR, SHORT, jump, near, short};
 use crate::moved::{distance, relocate};
 use crate::patch::{Form, LONGEST_PATCH};
 use crate::plan::Site;
+use crate::table::{displacement, jump_by};
 
+/// The most gaps of a chain: besides them there may be one to be shared.
+const MOST_LINKS: usize = MOST_GAPS - 1;
 /// The length of `lea rcx, [rip + rel32]`, and of `jmp [slot]`.
 const LONG: usize = 7;
 /// The most instructions before the site that are executed in gaps.
@@ -29,23 +39,69 @@ const MOST_MOVED: usize = 4;
 /// So many gaps are looked at, over all ways to make a chain.
 const LOOKS: u32 = 20_000;
 
-/// The plan for a site, if there are gaps for one; the slot by its displacement.
-pub fn plan(site: &Site<'_, '_>, slot: [u8; 4], gaps: &Gaps) -> Option<Hop> {
-    let mut search = Search { gaps, looks: LOOKS };
+/// The plan by the jump entry for a site, if there are gaps for one; the slot by its displacement.
+pub fn jump_entry(site: &Site<'_, '_>, slot: [u8; 4], gaps: &Gaps) -> Option<Hop> {
+    by(site, &Way::Jump(slot), gaps)
+}
+
+/// The plan by a call of a jump to the slot for any number, one of another site's or one of its own.
+pub fn shared_call(site: &Site<'_, '_>, gaps: &Gaps) -> Option<Hop> {
+    site.may_push(None).ok()?;
+    if let Some(&tail) = site.facts.tails.first() {
+        return by(site, &Way::Call(tail), gaps);
+    }
+    let jump = jump_by(displacement(site.ways.table.any())?);
+    let own = gaps.iter().position(|gap| room(gap) >= LONG)?;
+    let mut others = gaps.clone();
+    let tail = others.remove(own).start;
+    let mut hop = by(site, &Way::Call(tail), &others)?;
+    hop.gaps.try_insert(0, site.in_gap(tail, &jump)?).ok()?;
+    Some(hop)
+}
+
+/// How the kernel is entered.
+enum Way {
+    /// By the jump entry, whose slot has this displacement.
+    Jump([u8; 4]),
+    /// By a call of a jump, and a jump back behind the site.
+    Call(u64),
+}
+
+impl Way {
+    /// The lengths of its parts.
+    const fn parts(&self) -> &'static [usize] {
+        match self {
+            Self::Jump(_) => &[LONG, LONG],
+            Self::Call(_) => &[NEAR],
+        }
+    }
+
+    /// How long a jump at `at` back to `behind` is, if there is one at its end.
+    fn back(&self, at: u64, behind: u64) -> usize {
+        match self {
+            Self::Jump(_) => 0,
+            Self::Call(_) if short(at.saturating_add(SHORT as u64), behind).is_some() => SHORT,
+            Self::Call(_) => NEAR,
+        }
+    }
+}
+
+fn by(site: &Site<'_, '_>, way: &Way, gaps: &Gaps) -> Option<Hop> {
+    let mut search = Search { gaps, way, behind: site.behind, looks: LOOKS };
     if !site.is_cancellation_point() {
         let from = site.at.checked_add(SHORT as u64)?;
-        let links = search.find(Some(from), &[LONG, LONG]);
-        if let Some(hop) = links.and_then(|links| Chain { moved: &[], slot, links: &links }.written(site)) {
+        let links = search.find(Some(from), way.parts());
+        if let Some(hop) = links.and_then(|links| Chain { moved: &[], way, links: &links }.written(site)) {
             return Some(hop);
         }
     }
-    let mut parts: ArrayVec<usize, { MOST_MOVED + 2 }> = ArrayVec::from_iter([LONG, LONG]);
+    let mut parts: ArrayVec<usize, { MOST_MOVED + 2 }> = way.parts().iter().copied().collect();
     for (n, i) in site.before.iter().enumerate().take(MOST_MOVED).take_while(|(n, _)| site.can_go(*n)) {
         parts.insert(0, i.len());
         if i.len() >= NEAR
             && let Some(moved) = site.before.get(..=n)
             && let Some(links) = search.find(None, &parts)
-            && let Some(hop) = (Chain { moved, slot, links: &links }.written(site))
+            && let Some(hop) = (Chain { moved, way, links: &links }.written(site))
         {
             return Some(hop);
         }
@@ -60,11 +116,14 @@ struct Link {
     parts: usize,
 }
 
-type Links = ArrayVec<Link, MOST_GAPS>;
+type Links = ArrayVec<Link, MOST_LINKS>;
 
 /// A search for gaps.
 struct Search<'g> {
     gaps: &'g Gaps,
+    way: &'g Way,
+    /// The address behind the site.
+    behind: u64,
     looks: u32,
 }
 
@@ -76,7 +135,7 @@ impl Search<'_> {
             return None;
         }
         let mut links = Links::new();
-        (1..=MOST_GAPS).any(|most| self.extend(&mut links, from, parts, most)).then_some(links)
+        (1..=MOST_LINKS).any(|most| self.extend(&mut links, from, parts, most)).then_some(links)
     }
 
     /// Adds up to `most` gaps, for the parts that are left.
@@ -96,7 +155,7 @@ impl Search<'_> {
                 let fits = |jump: usize| length.saturating_add(jump) <= room(gap).min(LONGEST_PATCH);
                 let link = Link { at: gap.start, parts: count };
                 if rest.is_empty() {
-                    if fits(0) {
+                    if fits(self.way.back(gap.start.saturating_add(length as u64), self.behind)) {
                         return links.try_push(link).is_ok();
                     }
                     continue;
@@ -120,14 +179,14 @@ struct Chain<'l> {
     /// What is executed in it, the nearest to the site first; the last one makes room for the jump to it. If there is
     /// none, the site does.
     moved: &'l [Instruction],
-    slot: [u8; 4],
+    way: &'l Way,
     links: &'l Links,
 }
 
 impl Chain<'_> {
     /// Its bytes.
     fn written(&self, site: &Site<'_, '_>) -> Option<Hop> {
-        let mut fillings: ArrayVec<(u64, Filling), MOST_GAPS> = ArrayVec::new();
+        let mut fillings: ArrayVec<(u64, Filling), MOST_LINKS> = ArrayVec::new();
         let mut part = 0_usize;
         for (index, link) in (1_usize..).zip(self.links) {
             let mut bytes = Filling::new();
@@ -137,6 +196,8 @@ impl Chain<'_> {
             }
             if let Some(next) = self.links.get(index) {
                 jump(&mut bytes, link.at, next.at)?;
+            } else if matches!(self.way, Way::Call(_)) {
+                jump(&mut bytes, link.at, site.behind)?;
             }
             fillings.try_push((link.at, bytes)).ok()?;
         }
@@ -152,8 +213,9 @@ impl Chain<'_> {
                 moved.ip()
             }
         };
-        let gaps: ArrayVec<(u64, &Filling), MOST_GAPS> = fillings.iter().map(|(at, bytes)| (*at, bytes)).collect();
-        site.written(Form::HopJump, &gaps, (at, &there))
+        let gaps: ArrayVec<(u64, &Filling), MOST_LINKS> = fillings.iter().map(|(at, bytes)| (*at, bytes)).collect();
+        let form = if matches!(self.way, Way::Jump(_)) { Form::HopJump } else { Form::Hop };
+        site.written(form, &gaps, (at, &there))
     }
 
     /// Adds part `number` to the bytes of a gap at `at`.
@@ -162,15 +224,16 @@ impl Chain<'_> {
         if let Some(moved) = self.moved.iter().rev().nth(number) {
             return bytes.try_extend_from_slice(&relocate(&site.code, moved, here)?).ok();
         }
-        match number.checked_sub(self.moved.len())? {
-            0 => {
+        match (self.way, number.checked_sub(self.moved.len())?) {
+            (Way::Call(tail), _) => {
+                let [a, b, c, d] = distance(here.checked_add(NEAR as u64)?, *tail)?;
+                bytes.try_extend_from_slice(&[0xe8, a, b, c, d]).ok()
+            }
+            (Way::Jump(_), 0) => {
                 bytes.try_extend_from_slice(&[0x48, 0x8d, 0x0d]).ok()?;
                 bytes.try_extend_from_slice(&distance(here.checked_add(LONG as u64)?, site.behind)?).ok()
             }
-            _ => {
-                bytes.try_extend_from_slice(&[0xff, 0x24, 0x25]).ok()?;
-                bytes.try_extend_from_slice(&self.slot).ok()
-            }
+            (Way::Jump(slot), _) => bytes.try_extend_from_slice(&jump_by(*slot)).ok(),
         }
     }
 }
@@ -184,7 +247,7 @@ mod tests {
 
     use super::*;
     use crate::code::Code;
-    use crate::facts::{Facts, Seen};
+    use crate::facts::{Facts, RedZone, Seen};
     use crate::hop::hop;
     use crate::plan::Ways;
     use crate::refusal::Refusal;
@@ -266,6 +329,34 @@ mod tests {
         for (near, far) in [(&[6, 6, 6][..], &[6][..]), (&[9], &[]), (&[8, 8], &[]), (&[4], &[]), (&[], &[8, 8, 8])] {
             assert!(executed(&code(near, 200, far), SITE).is_none(), "{near:?} {far:?}");
         }
+    }
+
+    /// `mov eax,r8d; syscall; cmp rax,-4096; ja +1; ret; ret`: no room for a call, and no red zone.
+    const PLAIN: &[u8] = &[0x44, 0x89, 0xc0, 0x0f, 0x05, 0x48, 0x3d, 0x00, 0xf0, 0xff, 0xff, 0x77, 0x01, 0xc3, 0xc3];
+
+    #[test]
+    fn a_jump_that_sites_share() {
+        let mut bytes = PLAIN.to_vec();
+        for size in [8, 7] {
+            bytes.resize(bytes.len() + size, 0xcc);
+            bytes.extend([0x31, 0xc0, 0xc3]);
+        }
+        let code = Code::new(&bytes, AT);
+        let (starts, site) = (starts(&code), AT + 3);
+        let (none, gaps) = (facts(&starts, &[]), find(&code, &starts));
+        let with = |facts: &Facts<'_>| hop(&code, site, &WAYS, facts, &gaps);
+        let first = with(&none).expect("a plan");
+        let [tail, call] = first.gaps.as_slice() else { panic!("two gaps") };
+        assert_eq!((tail.tail(&WAYS.table), call.tail(&WAYS.table)), (Some(AT + 26), None));
+        assert_eq!((call.address(), call.new_bytes()[0], first.site.how().form), (AT + 15, 0xe8, Form::Hop));
+        assert_eq!(walk(&written(bytes.clone(), &first), site, site + 2), [M::Jmp, M::Call, M::Jmp, M::Jmp]);
+        // The next one needs but the other gap.
+        let (taken, tails) = ([tail.region().clone()], [AT + 26]);
+        let second = with(&Facts { taken: &taken, tails: &tails, ..none }).expect("a plan");
+        assert_eq!((second.gaps.len(), second.gaps[0].new_bytes()), (1, call.new_bytes()));
+        assert!(with(&Facts { taken: &taken, ..none }).is_err());
+        // Where there may be no call, there is not room enough.
+        assert!(with(&Facts { red_zone: RedZone::Used, tails: &tails, ..none }).is_err());
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub struct Facts<'a> {
     pub red_zone: RedZone,
     /// What other patches have taken ([`crate::Patch::region`]). The bytes given are those from before.
     pub taken: &'a [Range<u64>],
+    /// Where other patches near by have a jump to the slot for any number ([`crate::Patch::tail`]): it can be called.
+    pub tails: &'a [u64],
     /// What was seen when the site made a system call by the instruction.
     pub seen: Option<Seen>,
 }
@@ -22,7 +24,7 @@ impl<'a> Facts<'a> {
     /// In the X-Kernel: bytes, the registers of one system call, and the patches around.
     #[must_use]
     pub const fn trapped(seen: Seen, taken: &'a [Range<u64>]) -> Self {
-        Self { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, taken, seen: Some(seen) }
+        Self { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, taken, tails: &[], seen: Some(seen) }
     }
 
     /// Whether any of the bytes from `start` to `end` is another patch's.

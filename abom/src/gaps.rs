@@ -92,29 +92,23 @@ fn without_prefixes(bytes: &[u8]) -> &[u8] {
 /// A function: where it begins, and where the next one does, if there is one.
 pub type Extent = (u64, Option<u64>);
 
-/// Of the gaps `found` ([`find`]) those that a site of the function `own` may use: of that function, of others that are there as
-/// a whole, and ahead of a function. `starts` is where instructions begin, of all the code; `function` tells the one that an
+/// Of the gaps `found` ([`find`]) those that a site of the function `own` may use: of that function, of others whose beginning
+/// is there, and ahead of a function. `starts` is where instructions begin, of all the code; `function` tells the one that an
 /// address is in.
 ///
 /// # Errors
 /// Those of `function`.
-pub fn around<E>(
-    code: &Code<'_>,
-    starts: &[u64],
-    found: Gaps,
-    own: Extent,
-    mut function: impl FnMut(u64) -> Result<Option<Extent>, E>,
-) -> Result<Gaps, E> {
+pub fn around<E>(starts: &[u64], found: Gaps, own: Extent, mut function: impl FnMut(u64) -> Result<Option<Extent>, E>) -> Result<Gaps, E> {
     let mut gaps = Gaps::new();
     for gap in found {
         let inside = |(start, next): Extent| start <= gap.start && next.is_none_or(|next| gap.end <= next);
-        let whole = |(start, next): Extent| starts.binary_search(&start).is_ok() && next.is_some_and(|next| next <= code.end());
+        let begins_here = |(start, _): Extent| starts.binary_search(&start).is_ok();
         let end = if inside(own) {
             gap.end
         } else {
             match function(gap.end)? {
                 Some((start, _)) if begins(start, gap.end) => start,
-                Some(other) if inside(other) && whole(other) => gap.end,
+                Some(other) if inside(other) && begins_here(other) => gap.end,
                 _ => continue,
             }
         };
@@ -227,7 +221,7 @@ mod tests {
         let around = |own, begins: &[u64]| {
             let next = |at: u64| begins.iter().copied().filter(|&b| b > at).min();
             let function = |at: u64| Ok::<_, ()>(begins.iter().copied().filter(|&b| b <= at).max().map(|b| (b, next(at))));
-            around(&code, &starts, find(&code, &starts), own, function).expect("no error")
+            around(&starts, find(&code, &starts), own, function).expect("no error")
         };
         let both = [AT + 1..AT + 7, AT + 8..AT + 15];
         assert_eq!(around((AT, Some(AT + 8)), &[]).as_slice(), &both[..1]);
@@ -236,9 +230,10 @@ mod tests {
         // A function that begins a byte early; one that begins in the gap.
         assert_eq!(around((AT, Some(AT + 8)), &[AT, AT + 14]).as_slice(), [AT + 1..AT + 7, AT + 8..AT + 14]);
         assert_eq!(around((AT, Some(AT + 8)), &[AT, AT + 12]).as_slice(), &both[..1]);
-        // Another function, as a whole or not.
+        // Another function, with its end or without, but with its beginning.
         assert_eq!(around((AT, Some(AT + 7)), &[AT, AT + 7, AT + 16]).as_slice(), both);
-        assert_eq!(around((AT, Some(AT + 7)), &[AT, AT + 7]).as_slice(), &both[..1]);
+        assert_eq!(around((AT, Some(AT + 7)), &[AT, AT + 7]).as_slice(), both);
+        assert_eq!(around((AT, Some(AT + 7)), &[AT - 4]).as_slice(), &both[..1]);
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(crate) const SHORT: usize = 2;
 /// The length of `jmp rel32`.
 pub(crate) const NEAR: usize = 5;
 /// The most gaps that a site uses.
-pub const MOST_GAPS: usize = 4;
+pub const MOST_GAPS: usize = 5;
 
 /// What has to be written for a site: first what is in gaps, then the jump to it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -57,7 +57,10 @@ pub fn hop(code: &Code<'_>, site: u64, ways: &Ways, facts: &Facts<'_>, gaps: &Ga
     let gaps = gaps::left(gaps, facts.taken);
     let jump = ways.table.jump().and_then(displacement);
     let call = if jump.is_some() && site.is_cancellation_point() { Err(Refusal::NoRoom) } else { site.call_in_a_gap(&gaps) };
-    call.or_else(|refusal| chain::plan(&site, jump.ok_or(refusal)?, &gaps).ok_or(worse(refusal, Refusal::NoRoom)))
+    call.or_else(|refusal| {
+        let jump = || chain::jump_entry(&site, jump?, &gaps);
+        chain::shared_call(&site, &gaps).or_else(jump).ok_or(worse(refusal, Refusal::NoRoom))
+    })
 }
 
 /// Bytes for a gap, or for a site.
@@ -162,6 +165,12 @@ impl Site<'_, '_> {
     pub(crate) fn can_go(&self, n: usize) -> bool {
         let goes_on = |i| effect::of(i).is_some_and(|e| e.flow == Flow::Next);
         self.before.get(n).is_some_and(goes_on) && self.is_movable(n)
+    }
+
+    /// A patch of a gap.
+    pub(crate) fn in_gap(&self, at: u64, bytes: &[u8]) -> Option<Patch> {
+        let how = How { pattern: Pattern::of(&self.before), form: Form::Hop };
+        Patch::new(at, self.code.bytes(at, bytes.len())?, bytes, Inner::new(), at.checked_add(bytes.len() as u64)?, how)
     }
 
     /// The patches: of gaps, in the order in which they are to be written, and of the site.

@@ -7,6 +7,7 @@ use arrayvec::ArrayVec;
 
 use crate::code::faults;
 use crate::pattern::Pattern;
+use crate::table::{Table, displacement, jump_by};
 
 /// The most bytes that a patch changes.
 pub const LONGEST_PATCH: usize = 24;
@@ -119,6 +120,12 @@ impl Patch {
     #[must_use]
     pub fn new_bytes(&self) -> &[u8] {
         &self.new
+    }
+
+    /// Its address, if it is nothing but a jump to the table's slot for any number, in a gap: other sites can call it.
+    #[must_use]
+    pub fn tail(&self, table: &Table) -> Option<u64> {
+        (*self.new == jump_by(displacement(table.any())?)).then_some(self.address)
     }
 
     /// Shape and form.

@@ -60,6 +60,11 @@ pub fn displacement(address: u64) -> Option<[u8; 4]> {
     i32::try_from(address.cast_signed()).ok().map(i32::to_le_bytes)
 }
 
+/// `jmp [slot]`, the slot by its displacement.
+pub const fn jump_by([a, b, c, d]: [u8; 4]) -> [u8; 7] {
+    [0xff, 0x24, 0x25, a, b, c, d]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

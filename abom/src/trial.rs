@@ -31,21 +31,30 @@ pub fn starts(code: &Code<'_>) -> Vec<u64> {
 }
 
 pub fn facts<'a>(starts: &'a [u64], taken: &'a [Range<u64>]) -> Facts<'a> {
-    Facts { starts: Some(starts), inside: Inside::Caught, red_zone: RedZone::Unknown, taken, seen: Some(Seen::default()) }
+    Facts { starts: Some(starts), inside: Inside::Caught, red_zone: RedZone::Unknown, taken, tails: &[], seen: Some(Seen::default()) }
 }
 
 /// What is executed from `at` on, once the patches are written: until `behind`.
 pub fn walk(bytes: &[u8], mut at: u64, behind: u64) -> Vec<Mnemonic> {
     let code = Code::new(bytes, AT);
-    let (mut seen, mut rcx) = (Vec::new(), 0);
+    // Where the jump entry goes back to, and a call.
+    let (mut seen, mut rcx, mut pushed) = (Vec::new(), 0, None);
     while at != behind {
         let i = code.instruction(at).expect("an instruction");
         seen.push(i.mnemonic());
         assert!(seen.len() < 10);
         at = match i.mnemonic() {
             Mnemonic::Jmp if i.op0_kind() == OpKind::Memory => {
-                assert_eq!(Some(i.memory_displacement64()), Table::X_CONTAINER.jump());
-                rcx
+                let slot = i.memory_displacement64();
+                let back = if slot == Table::X_CONTAINER.any() { pushed.take() } else { None };
+                back.unwrap_or_else(|| {
+                    assert_eq!(Some(slot), Table::X_CONTAINER.jump());
+                    rcx
+                })
+            }
+            Mnemonic::Call if i.op0_kind() == OpKind::NearBranch64 => {
+                pushed = Some(i.next_ip());
+                i.near_branch_target()
             }
             Mnemonic::Jmp => i.near_branch_target(),
             _ => i.next_ip(),

@@ -227,8 +227,14 @@ fn patch(bytes: &[u8], stubs: Option<Reach>, site: usize) -> Patch {
     let code = Code::new(&all, BASE - 64);
     let ways = Ways { table: Table::X_CONTAINER, stubs };
     let red_zone = if stubs.is_some() { RedZone::Used } else { RedZone::Unused };
-    let facts =
-        Facts { starts: None, inside: Inside::Caught, red_zone, taken: &[], seen: Some(Seen { rax: NUMBER.into(), ..Seen::default() }) };
+    let facts = Facts {
+        starts: None,
+        inside: Inside::Caught,
+        red_zone,
+        taken: &[],
+        tails: &[],
+        seen: Some(Seen { rax: NUMBER.into(), ..Seen::default() }),
+    };
     match plan(&code, BASE + site as u64, &ways, &facts).expect("a plan") {
         Plan::Call(patch) => patch,
         Plan::Stub(stub) if stubs == Some(Reach::Slot) => stub.place(STUB, Some(SITE_SLOT)).expect("a place").patch,
@@ -245,7 +251,7 @@ fn by_gap(bytes: &[u8], near: bool, site: usize) -> Patch {
     all.resize(all.len() + 40, 0xcc);
     let code = Code::new(&all, BASE);
     let starts: Vec<u64> = code.starts(BASE).collect();
-    let facts = Facts { starts: Some(&starts), inside: Inside::Caught, red_zone: RedZone::Used, taken: &[], seen: None };
+    let facts = Facts { starts: Some(&starts), inside: Inside::Caught, red_zone: RedZone::Used, taken: &[], tails: &[], seen: None };
     let ways = Ways { table: Table::X_CONTAINER, stubs: None };
     hop(&code, BASE + site as u64, &ways, &facts, &gaps::find(&code, &starts)).expect("a plan").site
 }

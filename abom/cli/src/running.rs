@@ -8,7 +8,7 @@ use std::ops::Range;
 use abom::after::{Ask, scan};
 use abom::code::SYSCALL;
 use abom::gaps::Extent;
-use abom::{Code, Facts, How, Inside, Plan, RedZone, Refusal, Table, Ways, gaps, hop, plan, redzone, unwind};
+use abom::{Code, Facts, How, Inside, Patch, Plan, RedZone, Refusal, Table, Ways, gaps, hop, plan, redzone, unwind};
 use object::elf::PT_LOAD;
 use object::read::elf::{FileHeader, ProgramHeader};
 
@@ -25,8 +25,25 @@ const ELSEWHERE: u64 = 64;
 /// The most of a function that is looked at as a whole.
 const WHOLE: u64 = 6144;
 
-/// What patches have taken.
-type Taken = Vec<Range<u64>>;
+/// What patches have taken, and where they end with a jump that others may share.
+#[derive(Default)]
+pub struct Taken {
+    regions: Vec<Range<u64>>,
+    tails: Vec<u64>,
+}
+
+impl Taken {
+    fn add(&mut self, patch: &Patch) {
+        self.regions.push(patch.region().clone());
+        self.tails.extend(patch.tail(&WAYS.table));
+    }
+
+    /// What is known of a site by them alone.
+    fn facts(&self) -> Facts<'_> {
+        let Self { regions, tails } = self;
+        Facts { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, taken: regions, tails, seen: None }
+    }
+}
 
 /// How the site would be changed, if others have `taken` what they need; what it needs is added.
 ///
@@ -34,15 +51,15 @@ type Taken = Vec<Range<u64>>;
 /// Why it would stay.
 pub fn how(program: &Program<'_>, site: u64, taken: &mut Taken) -> Result<How, Refusal> {
     // Patches are planned in pages by themselves.
-    taken.retain(|t| t.end > site & !(PAGE - 1));
+    taken.regions.retain(|t| t.end > site & !(PAGE - 1));
+    taken.tails.retain(|at| at / PAGE == site / PAGE);
     let function = function(&program.elf, site);
     let start = function.map(|(start, _)| start).filter(|s| site.saturating_sub(*s) <= FUNCTION);
     let low = start.unwrap_or(site.saturating_sub(BEFORE));
     let code = window(program, site, low, site.saturating_add(AFTER)).ok_or(Refusal::NoSyscall)?;
     let code = follow(program, code, site);
     let starts = start.and_then(|start| starts(&code, start, site));
-    let facts = Facts { starts: starts.as_deref(), inside: Inside::Caught, red_zone: RedZone::Unknown, taken, seen: None };
-    let in_page = |at: u64, len: usize| at / PAGE == site / PAGE && at.saturating_add(len as u64).saturating_sub(1) / PAGE == site / PAGE;
+    let facts = Facts { starts: starts.as_deref(), ..taken.facts() };
     let mut planned = plan(&code, site, &WAYS, &facts);
     let mut red_zone = RedZone::Unknown;
     if planned.as_ref().is_err_and(|refusal| *refusal == Refusal::RedZoneLive) {
@@ -52,13 +69,17 @@ pub fn how(program: &Program<'_>, site: u64, taken: &mut Taken) -> Result<How, R
         }
     }
     match planned {
-        Ok(Plan::Call(patch)) if in_page(patch.address(), patch.old().len()) => {
-            taken.push(patch.region().clone());
-            Ok(patch.how())
+        Ok(Plan::Call(patch)) if is_in_page(&patch, site) => {
+            taken.add(&patch);
+            return Ok(patch.how());
         }
-        Err(refusal) if refusal.is_final() => Err(refusal),
-        _ => beside(program, site, function, red_zone, taken),
+        Err(refusal) if refusal.is_final() => return Err(refusal),
+        _ => {}
     }
+    if red_zone == RedZone::Unknown {
+        red_zone = below_stack(program, function);
+    }
+    beside(program, site, function, red_zone, taken)
 }
 
 /// What the function does below its stack pointer, if it is short enough.
@@ -84,17 +105,25 @@ fn beside(program: &Program<'_>, site: u64, own: Option<Extent>, red_zone: RedZo
         Some((own, readings.find(|starts| unwind::from_beginning(starts, own.0).is_some())?))
     });
     let mut gaps = match &known {
-        Some((own, starts)) => {
-            gaps::around(&code, starts, gaps::find(&code, starts), *own, |at| Ok::<_, Refusal>(function(&program.elf, at)))?
-        }
+        Some((own, starts)) => gaps::around(starts, gaps::find(&code, starts), *own, |at| Ok::<_, Refusal>(function(&program.elf, at)))?,
         None => gaps::behind(&code, site.saturating_add(2)),
     };
     gaps.retain(|g| g.start / PAGE == site / PAGE && g.end.saturating_sub(1) / PAGE == site / PAGE);
     let starts = known.as_ref().and_then(|(own, starts)| unwind::from_beginning(starts, own.0));
-    let facts = Facts { starts, inside: Inside::Caught, red_zone, taken, seen: None };
+    let facts = Facts { starts, red_zone, ..taken.facts() };
     let hop = hop::hop(&code, site, &WAYS, &facts, &gaps)?;
-    taken.extend(hop.gaps.iter().chain([&hop.site]).map(|patch| patch.region().clone()));
+    let writes = || hop.gaps.iter().chain([&hop.site]);
+    if !writes().all(|patch| is_in_page(patch, site)) {
+        return Err(Refusal::NoRoom);
+    }
+    writes().for_each(|patch| taken.add(patch));
     Ok(hop.site.how())
+}
+
+/// Whether all of the patch is in the page of its site.
+fn is_in_page(patch: &Patch, site: u64) -> bool {
+    let last = patch.address().saturating_add(patch.old().len().saturating_sub(1) as u64);
+    [patch.address(), last].iter().all(|at| at / PAGE == site / PAGE)
 }
 
 /// Where instructions begin, if one does at `start` and they lead to the site.

@@ -60,7 +60,7 @@ pub fn file(name: &str, data: &[u8], view: View) -> Result<Report> {
 }
 
 fn report(file: &str, program: &Program<'_>, view: View) -> Report {
-    let (mut list, mut taken) = (Vec::new(), Vec::new());
+    let (mut list, mut taken) = (Vec::new(), running::Taken::default());
     let (mut patterns, mut refusals) = (BTreeMap::new(), BTreeMap::new());
     for &address in &program.sites {
         let planned = match view {

@@ -25,8 +25,14 @@ use crate::mm::guest_access;
 pub type Writes = ArrayVec<Patch, { MOST_GAPS + 1 }>;
 /// The most patches of a page.
 const NEAR: usize = 128;
-/// What other patches have taken.
-type Taken = ArrayVec<Range<u64>, NEAR>;
+/// What is known of other patches.
+#[derive(Default)]
+struct Taken {
+    /// What they have taken, in the site's page.
+    regions: ArrayVec<Range<u64>, NEAR>,
+    /// Jumps that other sites can call: one is enough.
+    tails: ArrayVec<u64, 1>,
+}
 
 /// Why there is no answer.
 pub enum Trouble {
@@ -68,10 +74,10 @@ pub fn into(writes: &mut Writes, place: &Place<'_>) -> Result<Result<(), Refusal
     let own = function_at(functions, site)?;
     let start = own.map(|(start, _)| start);
     let mut window = Window::read(site, start).ok_or(Errno::EINVAL)?;
-    let mut taken = Taken::new();
+    let mut taken = Taken::default();
     forget(place, &mut window, &mut taken)?;
     let starts = start.and_then(|start| window.starts(start, site));
-    let facts = Facts { starts: starts.as_deref(), ..Facts::trapped(seen, &taken) };
+    let facts = Facts { starts: starts.as_deref(), ..Facts::trapped(seen, &taken.regions) };
     let mut planned = plan::call(&window.code(), site, WAYS.table, &facts);
     if matches!(planned, Err(Refusal::AfterUnknown)) && window.follow(site.wrapping_add(2)) {
         planned = plan::call(&window.code(), site, WAYS.table, &facts);
@@ -84,11 +90,17 @@ pub fn into(writes: &mut Writes, place: &Place<'_>) -> Result<Result<(), Refusal
         }
     }
     match planned {
-        Ok(patch) if is_in_page(&patch, site) => writes.push(patch),
+        Ok(patch) if is_in_page(&patch, site) => {
+            writes.push(patch);
+            return Ok(Ok(()));
+        }
         Err(refusal) if refusal.is_final() => return Ok(Err(refusal)),
-        _ => return beside(writes, place, functions, own, red_zone),
+        _ => {}
     }
-    Ok(Ok(()))
+    if red_zone == RedZone::Unknown {
+        red_zone = below_stack(place, functions, own)?;
+    }
+    beside(writes, place, functions, own, red_zone)
 }
 
 /// What the function `own` does below its stack pointer, if all of it can be read, and it is no part of another.
@@ -102,7 +114,7 @@ fn below_stack(place: &Place<'_>, functions: Option<Functions>, own: Option<Exte
         Ok(window) => window,
         Err(missing) => return missing.map_or(Ok(RedZone::Unknown), |page| Err(Trouble::Missing(page))),
     };
-    forget(place, &mut window, &mut Taken::new())?;
+    forget(place, &mut window, &mut Taken::default())?;
     redzone::of_whole(&window.alone(), &function, |at| Ok(function_at(functions, at)?.is_some_and(|(start, _)| start == at)))
 }
 
@@ -118,7 +130,7 @@ fn beside(
     let page = place.page();
     let first = function_at(functions, page)?.or(own).map_or(page, |(start, _)| start);
     let Some(mut window) = Window::read_page(site, first) else { return Ok(Err(Refusal::NoRoom)) };
-    let mut taken = Taken::new();
+    let mut taken = Taken::default();
     forget(place, &mut window, &mut taken)?;
     let behind = site.wrapping_add(2);
     window.follow(behind);
@@ -130,7 +142,7 @@ fn beside(
     let code = window.code();
     let (starts, mut gaps) = match known {
         Some((own, starts, found)) => {
-            let gaps = gaps::around(&code, &starts, found, own, |at| function_at(functions, at))?;
+            let gaps = gaps::around(&starts, found, own, |at| function_at(functions, at))?;
             (Some(starts), gaps)
         }
         None => (None, gaps::behind(&code, behind)),
@@ -138,7 +150,7 @@ fn beside(
     gaps.retain(|g| g.start ^ page < PAGE && g.end.wrapping_sub(1) ^ page < PAGE);
     // Of the site's own function: what is ahead of it may be no code.
     let own = starts.as_deref().zip(own).and_then(|(starts, (start, _))| from_beginning(starts, start));
-    let facts = Facts { starts: own, red_zone, ..Facts::trapped(seen, &taken) };
+    let facts = Facts { starts: own, red_zone, tails: &taken.tails, ..Facts::trapped(seen, &taken.regions) };
     Ok(hop(&code, site, &WAYS, &facts, &gaps).and_then(|hop| {
         writes.extend(hop.gaps.into_iter().chain([hop.site]));
         if writes.iter().all(|patch| is_in_page(patch, site)) { Ok(()) } else { Err(Refusal::NoRoom) }
@@ -160,14 +172,17 @@ fn read(place: &Place<'_>, window: &Window, from: u64, start: u64) -> Option<(Ve
     found
 }
 
-/// Takes patches out of the window's bytes, and adds what those of the site's page have `taken`.
+/// Takes patches out of the window's bytes, and tells of those of the site's page what they have `taken`.
 fn forget(place: &Place<'_>, window: &mut Window, taken: &mut Taken) -> Result<(), Errno> {
     for (page, within) in window.pages() {
         let Some(frame) = mapped(place.state, page, PRESENT | USER, 0) else { continue };
         let sites = place.domain.sites.lock();
         for written in sites.iter().flat_map(|abom| abom.patches.of(frame, within.clone())) {
-            if let Some(region) = window.forget(&written.patch, moved(&written.patch, page)).filter(|_| page == place.page()) {
-                taken.try_push(region).map_err(|_| Errno::ENOSPC)?;
+            let delta = moved(&written.patch, page);
+            if let Some(region) = window.forget(&written.patch, delta).filter(|_| page == place.page()) {
+                taken.regions.try_push(region).map_err(|_| Errno::ENOSPC)?;
+                let tail = written.patch.tail(&WAYS.table).filter(|_| taken.tails.is_empty());
+                taken.tails.extend(tail.map(|at| at.wrapping_add(delta)));
             }
         }
     }
