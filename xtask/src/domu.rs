@@ -1,40 +1,44 @@
-//! A guest as an ordinary domain of Debian's Xen: the first domain is a container with Xen's tools, which start it.
+//! Guests as ordinary domains of Debian's Xen: the first domain is a container with Xen's tools, which start them.
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::container::{Container, ContainerArgs};
 use crate::initrd::Script;
-use crate::run::{self, GuestArgs};
+use crate::run::{self, Domain, GuestArgs};
 use crate::{iso, sh};
 
 /// The first domain's kernel, and its memory in MiB.
 const FIRST: &str = "linux:libos-dom0";
 const FIRST_MIB: u64 = 512;
-/// The guest's memory, if nothing else is said.
-const GUEST_MIB: u64 = 128;
-/// What starts the guest (see there), and where it finds it.
-const STARTER: &str = "tests/xen/domain.sh";
+/// The memory of a domain, if nothing else is said.
+const MEM: &str = "128M";
+/// What starts the domains (see there), and where it finds it and their files.
+const STARTER: &str = "tests/xen/domains.sh";
+const BOOT: &str = "/boot";
 
-/// Makes the image `to`, which boots `guest` with `script`.
+/// Makes the image `to`, which boots the domains of `guest`, the first of them with `script`. Their domids are 1 and up.
 ///
 /// # Errors
 /// What is not there.
 pub fn make(guest: &GuestArgs, script: &Script, to: &Path) -> Result<()> {
-    let (kernel, initrd, cmdline) = run::files(guest, script)?;
-    let initrd = initrd.context("an ordinary domain of Xen's needs an initrd")?;
-    let mib = guest.guest_mem.as_deref().map_or(Ok(GUEST_MIB), run::mib)?;
-    let starter = sh::root().join(STARTER);
-    let add = [(kernel.as_path(), "/boot/kernel"), (&initrd, "/boot/initrd"), (&starter, "/boot/domain.sh")];
-    let args = ContainerArgs {
-        rootfs: vec!["debian:xen".into()],
-        add: add.map(|(from, to)| format!("{}:{to}", from.display())).to_vec(),
-        ..ContainerArgs::default()
-    };
-    let command = ["/bin/bash", "/boot/domain.sh", &mib.to_string(), &cmdline].map(String::from);
-    let container = Container::new(&args, &command)?;
+    let mut command = vec!["/bin/bash".into(), format!("{BOOT}/start")];
+    let mut add = vec![format!("{}:{BOOT}/start", sh::root().join(STARTER).display())];
+    for (domain, domid) in Domain::all(guest, script)?.iter().zip(1..) {
+        let name = domain.option("name").map_or_else(|| format!("d{domid}"), String::from);
+        let files = [("kernel", Some(&domain.kernel)), ("initrd", domain.initrd.as_ref())];
+        add.extend(files.iter().filter_map(|(what, file)| Some(format!("{}:{BOOT}/{name}.{what}", (*file)?.display()))));
+        let mib = run::mib(domain.option("mem").unwrap_or(MEM))?;
+        command.extend([name, mib.to_string(), domain.cmdline.clone()]);
+    }
+    let container = Container::new(&ContainerArgs { rootfs: vec!["debian:xen".into()], add, ..ContainerArgs::default() }, &command)?;
     container.fits(FIRST_MIB)?;
-    let first = GuestArgs { kernel: Some(FIRST.into()), guest_mem: Some(format!("{FIRST_MIB}M")), ..GuestArgs::default() };
+    let first = GuestArgs {
+        kernel: Some(FIRST.into()),
+        guest_mem: Some(format!("{FIRST_MIB}M")),
+        options: guest.options.clone(),
+        ..GuestArgs::default()
+    };
     iso::make(&run::boot_on_xen(&first, &container.script(), FIRST_MIB)?, to)
 }

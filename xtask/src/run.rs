@@ -1,5 +1,7 @@
 //! `run`, `iso` and `gdb`: guests on the X-Kernel, or on what it is compared with.
 
+mod domains;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -8,6 +10,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
+pub use self::domains::Domain;
+use self::domains::modules;
 use crate::build::{self, Profile};
 use crate::container::{Container, ContainerArgs};
 use crate::initrd::{self, Script};
@@ -70,7 +74,7 @@ pub struct GuestArgs {
     #[arg(skip)]
     #[serde(skip)]
     pub containers: Vec<Placed>,
-    /// Options of the X-Kernel
+    /// Options of the hypervisor
     #[arg(long, default_value = "")]
     pub options: String,
     /// With debug assertions
@@ -220,79 +224,6 @@ pub fn symbols(guest: &GuestArgs) -> Result<PathBuf> {
     Ok(linux::build(name)?.join("vmlinux"))
 }
 
-/// The boot modules for a guest.
-fn modules(guest: &GuestArgs, script: &Script) -> Result<Vec<Module>> {
-    let mem = guest.guest_mem.as_deref().map(mib).transpose()?;
-    let (kernel, initrd, cmdline) = files(guest, script)?;
-    let options = [
-        mem.map(|mib| format!(" mem={mib}M")),
-        guest.vcpus.map(|n| format!(" vcpus={n}")),
-        guest.initial.then(|| " initial=yes".to_string()),
-        guest.xmode.map(|x| format!(" xmode={}", x.name())),
-        guest.abom.map(|x| format!(" abom={}", x.name())),
-    ];
-    let options: String = options.into_iter().flatten().collect();
-    if !guest.containers.is_empty() {
-        return side_by_side(guest, &kernel, &options, &cmdline);
-    }
-    let (line, initrd_line) = if options.is_empty() {
-        (cmdline.clone(), String::new())
-    } else {
-        (format!("xk:domain{options} -- {cmdline}"), "xk:initrd".into())
-    };
-    let mut modules = vec![Module { file: kernel.clone(), line }];
-    let (first_initrd, first_cmdline) = (initrd.clone(), cmdline.clone());
-    modules.extend(initrd.map(|file| Module { file, line: initrd_line }));
-    for text in &guest.domains {
-        let (mut file, mut initrd, mut options, mut cmdline) = (kernel.clone(), first_initrd.clone(), String::new(), String::new());
-        // A container beside a container is told where its first process is, too.
-        let same = if matches!(script, Script::Container(_)) && !text.contains("kernel=") { first_cmdline.as_str() } else { "" };
-        let (head, tail) = text.split_once("cmdline=").unwrap_or((text, same));
-        cmdline.push_str(tail);
-        for part in head.split(',').filter(|p| !p.is_empty()) {
-            match part.split_once('=') {
-                Some(("kernel", value)) => {
-                    file = named(Path::new(value))?;
-                    initrd = initrd.filter(|_| is_linux(Path::new(value)));
-                }
-                Some(("initrd", value)) => initrd = Some(named(Path::new(value))?),
-                Some((key @ ("name" | "mem" | "weight" | "vcpus" | "initial" | "xmode" | "abom"), value)) => {
-                    options.push_str(&format!(" {key}={value}"))
-                }
-                _ => bail!("--domain: '{part}' is not understood"),
-            }
-        }
-        modules.push(Module { file, line: format!("xk:domain{options} -- {cmdline}") });
-        modules.extend(initrd.map(|file| Module { file, line: "xk:initrd".into() }));
-    }
-    for text in &guest.modules {
-        let (file, line) = text.split_once(' ').unwrap_or((text, ""));
-        modules.push(Module { file: named(Path::new(file))?, line: line.into() });
-    }
-    Ok(modules)
-}
-
-/// The boot modules for containers side by side: kernel and files are there once.
-fn side_by_side(guest: &GuestArgs, kernel: &Path, options: &str, cmdline: &str) -> Result<Vec<Module>> {
-    if !(guest.domains.is_empty() && guest.modules.is_empty()) {
-        bail!("--domain and --module go with one container, not with several");
-    }
-    let mut modules = vec![Module { file: kernel.to_path_buf(), line: "xk:file name=kernel".into() }];
-    let mut files: Vec<&Path> = Vec::new();
-    for container in &guest.containers {
-        if !files.contains(&container.shared.as_path()) {
-            modules.push(Module { file: container.shared.clone(), line: format!("xk:file name=files-{}", files.len()) });
-            files.push(&container.shared);
-        }
-    }
-    for Placed { name, shared, own } in &guest.containers {
-        let number = files.iter().position(|f| f == shared).context("its files")?;
-        let line = format!("xk:domain name={name}{options} kernel=kernel initrd=files-{number} -- {cmdline}");
-        modules.push(Module { file: own.clone(), line });
-    }
-    Ok(modules)
-}
-
 /// What boots the X-Kernel with a guest.
 pub fn boot(guest: &GuestArgs, script: &Script, stats: bool) -> Result<Boot> {
     let kernel = build::x_kernel(if guest.negative_control { Profile::NegativeControl } else { Profile::of(guest.dev) })?;
@@ -308,7 +239,8 @@ pub fn boot_on_xen(guest: &GuestArgs, script: &Script, mem_mib: u64) -> Result<B
     let vcpus = guest.vcpus.map(|n| format!(" dom0_max_vcpus={n}")).unwrap_or_default();
     let mut modules = vec![Module { file: kernel, line: cmdline }];
     modules.extend(initrd.map(|file| Module { file, line: String::new() }));
-    Ok(Boot { kernel: debian::xen()?, options: format!("console=com1 com1=115200,8n1 dom0_mem={dom0}M,max:{dom0}M{vcpus}"), modules })
+    let options = format!("console=com1 com1=115200,8n1 dom0_mem={dom0}M,max:{dom0}M{vcpus} {}", guest.options);
+    Ok(Boot { kernel: debian::xen()?, options: options.trim_end().into(), modules })
 }
 
 /// What boots the same guest on the machine itself.

@@ -1,11 +1,16 @@
-//! Printing, by `console_io`.
+//! Printing, by `console_io`, or by the console's ring where only the first domain may make that call.
 
 use core::fmt;
+use core::sync::atomic::{AtomicU32, Ordering};
 
-use xen_abi::console::CONSOLEIO_write;
-use xen_abi::hypercall::__HYPERVISOR_console_io;
+use xen_abi::console::{CONSOLEIO_write, XENCONS_OUT_BYTES, offset};
+use xen_abi::hypercall::{__HYPERVISOR_console_io, __HYPERVISOR_sched_op};
+use xen_abi::sched::SCHEDOP_yield;
 
-use crate::hypercall;
+use crate::start::start_info;
+use crate::{event, hypercall, instr, memory};
+
+const EPERM: i64 = -1;
 
 /// The console.
 #[derive(Debug)]
@@ -13,8 +18,34 @@ pub struct Console;
 
 impl fmt::Write for Console {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        hypercall(__HYPERVISOR_console_io, &[CONSOLEIO_write.into(), text.len() as u64, text.as_ptr() as u64]);
+        write(text.as_bytes());
         Ok(())
+    }
+}
+
+fn write(text: &[u8]) {
+    if hypercall(__HYPERVISOR_console_io, &[CONSOLEIO_write.into(), text.len() as u64, text.as_ptr() as u64]) == EPERM {
+        text.chunks(XENCONS_OUT_BYTES).for_each(by_ring);
+    }
+}
+
+/// Puts no more into the ring than it holds, and waits until it has been read: so it is empty each time.
+fn by_ring(text: &[u8]) {
+    let info = start_info();
+    let ring = memory::VIRT_BASE + memory::m2p(info.console_mfn) * memory::PAGE;
+    // SAFETY: aligned words of the ring's page, only ever used by atomics.
+    let index = |at: usize| unsafe { AtomicU32::from_ptr((ring + at as u64) as *mut u32) };
+    let (read, written) = (index(offset::OUT_CONS), index(offset::OUT_PROD));
+    let mut at = written.load(Ordering::Relaxed);
+    for &byte in text {
+        instr::store(ring + (offset::OUT + at as usize % XENCONS_OUT_BYTES) as u64, byte);
+        at = at.wrapping_add(1);
+    }
+    // The reader sees the bytes before it sees that there are some.
+    written.store(at, Ordering::Release);
+    event::send(info.console_evtchn);
+    while read.load(Ordering::Relaxed) != at {
+        hypercall(__HYPERVISOR_sched_op, &[SCHEDOP_yield.into()]);
     }
 }
 
@@ -32,7 +63,7 @@ pub fn print_line(text: fmt::Arguments<'_>) {
     let mut line = Line([0; 400], 0);
     let _ = fmt::Write::write_fmt(&mut line, text);
     line.0[line.1] = b'\n';
-    hypercall(__HYPERVISOR_console_io, &[CONSOLEIO_write.into(), line.1 as u64 + 1, line.0.as_ptr() as u64]);
+    write(&line.0[..=line.1]);
 }
 
 /// Prints a line.

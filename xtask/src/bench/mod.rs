@@ -94,12 +94,8 @@ impl Under {
         if self == Self::XKernel {
             return run::boot(&guest, script, true);
         }
-        let mut boot = run::boot_on_xen(&guest, script, MACHINE_MIB)?;
-        boot.options.push_str(XEN_OPTIONS);
-        if self == Self::XenUnscrubbed {
-            boot.options.push_str(" bootscrub=no");
-        }
-        Ok(boot)
+        let unscrubbed = if self == Self::XenUnscrubbed { " bootscrub=no" } else { "" };
+        run::boot_on_xen(&GuestArgs { options: format!("{XEN_OPTIONS}{unscrubbed}"), ..guest }, script, MACHINE_MIB)
     }
 
     /// An image that boots `script` under it.
@@ -112,7 +108,7 @@ impl Under {
 
 /// What Xen is told beside the usual: nothing to do that the X-Kernel does not do, as far as its options go. One vCPU, and
 /// no mitigations, as QEMU's CPU offers none to the X-Kernel.
-const XEN_OPTIONS: &str = " dom0_max_vcpus=1 spec-ctrl=no xpti=no";
+const XEN_OPTIONS: &str = "dom0_max_vcpus=1 spec-ctrl=no xpti=no";
 
 /// The machine that things are measured on.
 pub fn machine(boot: BootFrom, name: &str) -> Result<Machine> {

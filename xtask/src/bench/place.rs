@@ -50,11 +50,7 @@ impl Place {
         let boot = match self {
             Self::Native => return run::boot_natively(&guest, script),
             Self::XMode | Self::Pv => run::boot(&guest, script, true)?,
-            Self::Xen => {
-                let mut boot = run::boot_on_xen(&guest, script, MACHINE_MIB)?;
-                boot.options.push_str(XEN_OPTIONS);
-                boot
-            }
+            Self::Xen => run::boot_on_xen(&GuestArgs { options: XEN_OPTIONS.into(), ..guest }, script, MACHINE_MIB)?,
         };
         let image = sh::target(&format!("bench/{name}.iso"))?;
         iso::make(&boot, &image)?;

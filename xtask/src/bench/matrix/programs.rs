@@ -4,27 +4,25 @@ use anyhow::{Context, Result, ensure};
 
 use super::super::MACHINE_MIB;
 use super::super::column::Column;
-use super::super::counted;
-use super::super::counts::Counts;
+use super::super::counted::{self, Done};
 use super::super::report::document::{Cell, Row};
-use super::{LEFT_OUT, Wanted, quantities, single, why_not};
+use super::quantities::{self, Quantity};
+use super::work::{self, Work};
+use super::{Wanted, single};
 use crate::build;
 use crate::container::{Container, ContainerArgs};
 
 /// What values are for.
 const REQUEST: &str = "each request";
 
-/// Requests that were made, and what they took: by program, in the order of the script.
-type Loads = Vec<(String, f64, Counts)>;
-
-/// What the second load of each program took beyond the first.
-fn beyond(stretches: &[counted::Done]) -> Result<Loads> {
-    let mut loads = Loads::new();
+/// What the second load of each program took beyond the first: requests, by program, in the order of the script.
+fn beyond(stretches: &[Done]) -> Result<Vec<Done>> {
+    let mut loads = Vec::new();
     for pair in stretches.chunks(2) {
         let [less, more] = pair else { anyhow::bail!("a program was under load once") };
         ensure!(less.name == more.name && more.times > less.times, "the second load of {} is no more of the same", less.name);
         let spent = more.spent.beyond(&less.spent).with_context(|| format!("{}: more requests took less", less.name))?;
-        loads.push((less.name.replace('_', " "), more.times - less.times, spent));
+        loads.push(Done { name: less.name.replace('_', " "), times: more.times - less.times, spent, line: more.line });
     }
     Ok(loads)
 }
@@ -33,12 +31,12 @@ fn beyond(stretches: &[counted::Done]) -> Result<Loads> {
 const SCRIPTS: [(&str, &str); 2] = [("debian:workloads", "load.sh"), ("debian:compiler", "compile.sh")];
 
 /// One run in one column.
-fn once(column: Column, run: u32) -> Result<Loads> {
+fn once(column: Column, run: u32) -> Result<Vec<Done>> {
     let loads = SCRIPTS.iter().map(|(rootfs, script)| under_load(column, rootfs, script, run)).collect::<Result<Vec<_>>>()?;
     Ok(loads.into_iter().flatten().collect())
 }
 
-fn under_load(column: Column, rootfs: &str, script: &str, run: u32) -> Result<Loads> {
+fn under_load(column: Column, rootfs: &str, script: &str, run: u32) -> Result<Vec<Done>> {
     let mut args = ContainerArgs { rootfs: vec![rootfs.into()], ..ContainerArgs::workloads() };
     args.add.push(format!("{}:/ops", build::programs()?.join("ops").display()));
     let container = Container::new(&args, &["/bin/bash".into(), format!("/workloads/{script}")])?;
@@ -55,33 +53,16 @@ fn under_load(column: Column, rootfs: &str, script: &str, run: u32) -> Result<Lo
 const BY_TRAP: &str = "system calls by trap";
 
 /// Rows of all quantities, and how many system calls are function calls.
-pub fn rows(wanted: &Wanted) -> Result<Vec<Row>> {
-    let columns = wanted.columns().map(|(column, is_wanted)| match (is_wanted, column.has_programs()) {
-        (_, false) => Err("programs that are not ours call no table by themselves".to_string()),
-        (false, _) => Err(LEFT_OUT.to_string()),
-        _ => (0..wanted.runs.max(1)).map(|run| once(column, run)).collect::<Result<Vec<_>>>().map_err(|error| why_not(column, &error)),
-    });
-    let mut works: Vec<&String> = Vec::new();
-    for (name, ..) in columns.iter().flatten().flatten().flatten() {
-        if !works.contains(&name) {
-            works.push(name);
-        }
-    }
-    let values = |column: &Result<Vec<Loads>, String>, work: &str, of: &dyn Fn(&Counts) -> f64| match column {
-        Err(why) => Cell::none(why),
-        Ok(runs) => {
-            let all = runs.iter().flatten().filter(|(name, ..)| name == work);
-            Cell::of(&all.map(|(_, requests, spent)| of(spent) / requests).collect::<Vec<_>>())
-        }
+pub fn rows(wanted: &Wanted) -> Vec<Row> {
+    let by_trap: Quantity = (BY_TRAP, |c| c.syscalls as f64);
+    let work = Work {
+        part: "program",
+        unit: REQUEST,
+        quantities: &[quantities::ALL, &[by_trap]].concat(),
+        none: |column| (!column.has_programs()).then_some("programs that are not ours call no table by themselves"),
+        once,
     };
-    let mut rows = Vec::new();
-    for (what, of) in quantities::ALL.iter().chain(&[(BY_TRAP, (|c| c.syscalls as f64) as fn(&Counts) -> f64)]) {
-        for work in &works {
-            let cells = columns.iter().map(|column| values(column, work, of)).collect();
-            rows.push(Row { part: "program".into(), work: (*work).clone(), what: (*what).into(), unit: REQUEST.into(), cells });
-        }
-    }
-    Ok(rows)
+    work::rows(wanted, &work)
 }
 
 /// What the rows of programs under load have of system calls that are function calls.
