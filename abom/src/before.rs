@@ -110,7 +110,7 @@ mod tests {
     use std::vec::Vec;
 
     const BYTES: Facts<'static> =
-        Facts { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, taken: &[], tails: &[], seen: None };
+        Facts { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, taken: &[], tails: &[], page: None, seen: None };
 
     fn lengths(bytes: &[u8], facts: &Facts<'_>) -> Vec<usize> {
         let mut reader = Reader::new(Code::new(bytes, 0x1000));

@@ -2,6 +2,8 @@
 
 use core::ops::Range;
 
+const PAGE: u64 = 4096;
+
 /// What is known of the code around a site.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
@@ -16,6 +18,8 @@ pub struct Facts<'a> {
     pub taken: &'a [Range<u64>],
     /// Where other patches near by have a jump to the slot for any number ([`crate::Patch::tail`]): it can be called.
     pub tails: &'a [u64],
+    /// The page that all of a patch must be in, if it must be in one: pages are patched by themselves.
+    pub page: Option<u64>,
     /// What was seen when the site made a system call by the instruction.
     pub seen: Option<Seen>,
 }
@@ -24,7 +28,14 @@ impl<'a> Facts<'a> {
     /// In the X-Kernel: bytes, the registers of one system call, and the patches around.
     #[must_use]
     pub const fn trapped(seen: Seen, taken: &'a [Range<u64>]) -> Self {
-        Self { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, taken, tails: &[], seen: Some(seen) }
+        Self { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, taken, tails: &[], page: None, seen: Some(seen) }
+    }
+
+    /// Whether `len` bytes at `at` may be written.
+    #[must_use]
+    pub fn may_write(&self, at: u64, len: usize) -> bool {
+        let last = at.saturating_add(len.saturating_sub(1) as u64);
+        self.page.is_none_or(|page| [at, last].iter().all(|at| at ^ page < PAGE))
     }
 
     /// Whether any of the bytes from `start` to `end` is another patch's.

@@ -54,7 +54,8 @@ pub struct Hop {
 /// The reason why the site has to stay a trap.
 pub fn hop(code: &Code<'_>, site: u64, ways: &Ways, facts: &Facts<'_>, gaps: &Gaps) -> Result<Hop, Refusal> {
     let site = examine(code, site, ways, facts)?;
-    let gaps = gaps::left(gaps, facts.taken);
+    let mut gaps = gaps::left(gaps, facts.taken);
+    gaps.retain(|gap| facts.may_write(gap.start, room(gap)));
     let jump = ways.table.jump().and_then(displacement);
     let call = if jump.is_some() && site.is_cancellation_point() { Err(Refusal::NoRoom) } else { site.call_in_a_gap(&gaps) };
     call.or_else(|refusal| {
@@ -170,13 +171,17 @@ impl Site<'_, '_> {
     /// A patch of a gap.
     pub(crate) fn in_gap(&self, at: u64, bytes: &[u8]) -> Option<Patch> {
         let how = How { pattern: Pattern::of(&self.before), form: Form::Hop };
-        Patch::new(at, self.code.bytes(at, bytes.len())?, bytes, Inner::new(), at.checked_add(bytes.len() as u64)?, how)
+        let end = at.checked_add(bytes.len() as u64)?;
+        Patch::new(at, self.code.bytes(at, bytes.len())?, bytes, Inner::new(), end, how).filter(|patch| self.may_write(patch))
     }
 
     /// The patches: of gaps, in the order in which they are to be written, and of the site.
     pub(crate) fn written(&self, form: Form, gaps: &[(u64, &Filling)], site: (u64, &[u8])) -> Option<Hop> {
         let how = How { pattern: Pattern::of(&self.before), form };
-        let patch = |at: u64, bytes: &[u8], end: u64| Patch::new(at, self.code.bytes(at, bytes.len())?, bytes, Inner::new(), end, how);
+        let patch = |at: u64, bytes: &[u8], end: u64| {
+            let patch = Patch::new(at, self.code.bytes(at, bytes.len())?, bytes, Inner::new(), end, how);
+            patch.filter(|patch| self.may_write(patch))
+        };
         let mut all = ArrayVec::new();
         for (at, bytes) in gaps {
             all.try_push(patch(*at, bytes, at.checked_add(bytes.len() as u64)?)?).ok()?;

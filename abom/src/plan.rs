@@ -167,13 +167,18 @@ impl<'a> Site<'a, '_> {
         inner.push((u8::try_from(nearest.len()).unwrap_or(0), Fixup::Syscall { next: self.behind }));
         let how = How { pattern: Pattern::of(&self.before), form: Form::Call };
         let old = self.code.bytes(nearest.ip(), new.len()).ok_or(Refusal::NoSyscall)?;
-        let patch = Patch::new(nearest.ip(), old, &new, inner, self.behind, how).ok_or(Refusal::NoRoom)?;
+        let patch = Patch::new(nearest.ip(), old, &new, inner, self.behind, how).filter(|p| self.may_write(p)).ok_or(Refusal::NoRoom)?;
         let safe = match self.facts.inside {
             Inside::Caught => patch.is_caught(),
             Inside::Entered(list) => list.binary_search(&self.at).is_err(),
             Inside::Unknown => false,
         };
         if safe { Ok(patch) } else { Err(Refusal::Entered) }
+    }
+
+    /// Whether the patch is where patches may be.
+    pub(crate) fn may_write(&self, patch: &Patch) -> bool {
+        self.facts.may_write(patch.address(), patch.old().len())
     }
 
     /// Whether eight bytes may be written below the stack pointer before and after system call `nr`.

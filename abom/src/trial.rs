@@ -31,7 +31,15 @@ pub fn starts(code: &Code<'_>) -> Vec<u64> {
 }
 
 pub fn facts<'a>(starts: &'a [u64], taken: &'a [Range<u64>]) -> Facts<'a> {
-    Facts { starts: Some(starts), inside: Inside::Caught, red_zone: RedZone::Unknown, taken, tails: &[], seen: Some(Seen::default()) }
+    Facts {
+        starts: Some(starts),
+        inside: Inside::Caught,
+        red_zone: RedZone::Unknown,
+        taken,
+        tails: &[],
+        page: None,
+        seen: Some(Seen::default()),
+    }
 }
 
 /// What is executed from `at` on, once the patches are written: until `behind`.

@@ -233,6 +233,7 @@ fn patch(bytes: &[u8], stubs: Option<Reach>, site: usize) -> Patch {
         red_zone,
         taken: &[],
         tails: &[],
+        page: None,
         seen: Some(Seen { rax: NUMBER.into(), ..Seen::default() }),
     };
     match plan(&code, BASE + site as u64, &ways, &facts).expect("a plan") {
@@ -251,7 +252,8 @@ fn by_gap(bytes: &[u8], near: bool, site: usize) -> Patch {
     all.resize(all.len() + 40, 0xcc);
     let code = Code::new(&all, BASE);
     let starts: Vec<u64> = code.starts(BASE).collect();
-    let facts = Facts { starts: Some(&starts), inside: Inside::Caught, red_zone: RedZone::Used, taken: &[], tails: &[], seen: None };
+    let facts =
+        Facts { starts: Some(&starts), inside: Inside::Caught, red_zone: RedZone::Used, taken: &[], tails: &[], page: None, seen: None };
     let ways = Ways { table: Table::X_CONTAINER, stubs: None };
     hop(&code, BASE + site as u64, &ways, &facts, &gaps::find(&code, &starts)).expect("a plan").site
 }

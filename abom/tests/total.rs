@@ -82,7 +82,7 @@ proptest! {
             starts: bit(6).then_some(&starts),
             inside,
             red_zone: [RedZone::Unknown, RedZone::Unused, RedZone::Used, RedZone::Unknown][(choice >> 7 & 3) as usize],
-            taken: &[], tails: &[],
+            taken: &[], tails: &[], page: None,
             seen: bit(9).then_some(Seen { rax: seen[0] % 600, rsp: seen[1], arguments: [seen[2]; 6], rflags: seen[3] }),
         };
         let linear: Vec<u64> = code.starts(at).collect();

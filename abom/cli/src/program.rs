@@ -206,7 +206,8 @@ impl<'a> Program<'a> {
     pub fn around(&self, site: u64) -> Result<(Code<'a>, Facts<'_>), Refusal> {
         let area = self.elf.code.iter().find(|a| a.has(site)).ok_or(Refusal::NoSyscall)?;
         let code = Code::new(area.bytes, area.address);
-        let unknown = Facts { starts: None, inside: Inside::Unknown, red_zone: RedZone::Unknown, taken: &[], tails: &[], seen: None };
+        let unknown =
+            Facts { starts: None, inside: Inside::Unknown, red_zone: RedZone::Unknown, taken: &[], tails: &[], page: None, seen: None };
         let Some(function) = self.function_of(site).filter(|f| f.whole) else { return Ok((code, unknown)) };
         if function.starts.binary_search(&site).is_err() {
             return Err(Refusal::NoSyscall);
@@ -217,6 +218,7 @@ impl<'a> Program<'a> {
             red_zone: function.red_zone,
             taken: &[],
             tails: &[],
+            page: None,
             seen: None,
         };
         // If the bytes contradict it, they have the word, and of the function nothing else is believed either.

@@ -8,6 +8,7 @@ use std::ops::Range;
 use abom::after::{Ask, scan};
 use abom::code::SYSCALL;
 use abom::gaps::Extent;
+use abom::hop::Hop;
 use abom::{Code, Facts, How, Inside, Patch, Plan, RedZone, Refusal, Table, Ways, gaps, hop, plan, redzone, unwind};
 use object::elf::PT_LOAD;
 use object::read::elf::{FileHeader, ProgramHeader};
@@ -22,6 +23,8 @@ const BEFORE: u64 = 64;
 const AFTER: u64 = 320;
 const FUNCTION: u64 = 16384;
 const ELSEWHERE: u64 = 64;
+/// A site this near to its page's beginning may be reached from the page before.
+const AHEAD: u64 = 32;
 /// The most of a function that is looked at as a whole.
 const WHOLE: u64 = 6144;
 
@@ -38,10 +41,9 @@ impl Taken {
         self.tails.extend(patch.tail(&WAYS.table));
     }
 
-    /// What is known of a site by them alone.
-    fn facts(&self) -> Facts<'_> {
-        let Self { regions, tails } = self;
-        Facts { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, taken: regions, tails, seen: None }
+    /// Where the page has a jump that others may share.
+    fn tails(&self, page: u64) -> Vec<u64> {
+        self.tails.iter().copied().filter(|at| at / PAGE == page / PAGE).collect()
     }
 }
 
@@ -50,16 +52,24 @@ impl Taken {
 /// # Errors
 /// Why it would stay.
 pub fn how(program: &Program<'_>, site: u64, taken: &mut Taken) -> Result<How, Refusal> {
-    // Patches are planned in pages by themselves.
-    taken.regions.retain(|t| t.end > site & !(PAGE - 1));
-    taken.tails.retain(|at| at / PAGE == site / PAGE);
+    let page = site & !(PAGE - 1);
+    // Each plan is for one page, and looks at no more than the one before besides.
+    taken.regions.retain(|t| t.end > page.saturating_sub(PAGE));
     let function = function(&program.elf, site);
     let start = function.map(|(start, _)| start).filter(|s| site.saturating_sub(*s) <= FUNCTION);
     let low = start.unwrap_or(site.saturating_sub(BEFORE));
     let code = window(program, site, low, site.saturating_add(AFTER)).ok_or(Refusal::NoSyscall)?;
     let code = follow(program, code, site);
     let starts = start.and_then(|start| starts(&code, start, site));
-    let facts = Facts { starts: starts.as_deref(), ..taken.facts() };
+    let facts = Facts {
+        starts: starts.as_deref(),
+        inside: Inside::Caught,
+        red_zone: RedZone::Unknown,
+        taken: &taken.regions,
+        tails: &[],
+        page: Some(page),
+        seen: None,
+    };
     let mut planned = plan(&code, site, &WAYS, &facts);
     let mut red_zone = RedZone::Unknown;
     if planned.as_ref().is_err_and(|refusal| *refusal == Refusal::RedZoneLive) {
@@ -69,7 +79,7 @@ pub fn how(program: &Program<'_>, site: u64, taken: &mut Taken) -> Result<How, R
         }
     }
     match planned {
-        Ok(Plan::Call(patch)) if is_in_page(&patch, site) => {
+        Ok(Plan::Call(patch)) => {
             taken.add(&patch);
             return Ok(patch.how());
         }
@@ -79,7 +89,15 @@ pub fn how(program: &Program<'_>, site: u64, taken: &mut Taken) -> Result<How, R
     if red_zone == RedZone::Unknown {
         red_zone = below_stack(program, function);
     }
-    beside(program, site, function, red_zone, taken)
+    let ahead = page.checked_sub(PAGE).filter(|_| site.saturating_sub(page) < AHEAD);
+    let facts = Facts { red_zone, starts: None, ..facts };
+    let beside = |page: u64| {
+        let tails = taken.tails(page);
+        beside(program, site, function, &Facts { page: Some(page), tails: &tails, ..facts })
+    };
+    let hop = beside(page).or_else(|refusal| ahead.ok_or(refusal).and_then(|page| beside(page).map_err(|_| refusal)))?;
+    hop.gaps.iter().chain([&hop.site]).for_each(|patch| taken.add(patch));
+    Ok(hop.site.how())
 }
 
 /// What the function does below its stack pointer, if it is short enough.
@@ -92,38 +110,26 @@ fn below_stack(program: &Program<'_>, own: Option<Extent>) -> RedZone {
     redzone::of_whole(&code, &(start..next), is_beginning).unwrap_or(RedZone::Unknown)
 }
 
-/// By gaps of the site's page.
-fn beside(program: &Program<'_>, site: u64, own: Option<Extent>, red_zone: RedZone, taken: &mut Taken) -> Result<How, Refusal> {
-    let page = site & !(PAGE - 1);
+/// By gaps of the page that the facts have.
+fn beside(program: &Program<'_>, site: u64, own: Option<Extent>, facts: &Facts<'_>) -> Result<Hop, Refusal> {
+    let page = facts.page.unwrap_or(site & !(PAGE - 1));
     let first = function(&program.elf, page).or(own).map_or(page, |(start, _)| start);
     let low = if page.saturating_sub(first) > FUNCTION { page } else { first.min(page) };
-    let end = page.saturating_add(PAGE).max(site.saturating_add(SYSCALL.len() as u64));
+    // The site may be in the next one.
+    let behind = if site.saturating_sub(page) < PAGE { SYSCALL.len() as u64 } else { AFTER };
+    let end = page.saturating_add(PAGE).max(site.saturating_add(behind));
     let code = window(program, site, low, end).ok_or(Refusal::NoRoom)?;
     let code = follow(program, code, site);
     let known = own.and_then(|own| {
         let mut readings = [first, own.0].into_iter().filter_map(|from| starts(&code, from, site));
         Some((own, readings.find(|starts| unwind::from_beginning(starts, own.0).is_some())?))
     });
-    let mut gaps = match &known {
+    let gaps = match &known {
         Some((own, starts)) => gaps::around(starts, gaps::find(&code, starts), *own, |at| Ok::<_, Refusal>(function(&program.elf, at)))?,
         None => gaps::behind(&code, site.saturating_add(2)),
     };
-    gaps.retain(|g| g.start / PAGE == site / PAGE && g.end.saturating_sub(1) / PAGE == site / PAGE);
     let starts = known.as_ref().and_then(|(own, starts)| unwind::from_beginning(starts, own.0));
-    let facts = Facts { starts, red_zone, ..taken.facts() };
-    let hop = hop::hop(&code, site, &WAYS, &facts, &gaps)?;
-    let writes = || hop.gaps.iter().chain([&hop.site]);
-    if !writes().all(|patch| is_in_page(patch, site)) {
-        return Err(Refusal::NoRoom);
-    }
-    writes().for_each(|patch| taken.add(patch));
-    Ok(hop.site.how())
-}
-
-/// Whether all of the patch is in the page of its site.
-fn is_in_page(patch: &Patch, site: u64) -> bool {
-    let last = patch.address().saturating_add(patch.old().len().saturating_sub(1) as u64);
-    [patch.address(), last].iter().all(|at| at / PAGE == site / PAGE)
+    hop::hop(&code, site, &WAYS, &Facts { starts, ..*facts }, &gaps)
 }
 
 /// Where instructions begin, if one does at `start` and they lead to the site.

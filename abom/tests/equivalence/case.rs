@@ -236,6 +236,7 @@ impl Case {
                 red_zone,
                 taken: &taken,
                 tails: &tails,
+                page: None,
                 seen: (fault != Fault::RedZone).then_some(*seen),
             };
             let mut planned = plan(&code, site, &way.ways, &facts);

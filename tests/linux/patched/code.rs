@@ -16,7 +16,7 @@ const ORIGINAL: [u8; 7] = [0xb8, 39, 0, 0, 0, 0x0f, 0x05];
 global_asm!(
     ".pushsection .text.sites, \"ax\", @progbits",
     ".globl site_getpid, site_into_the_middle, site_through_red_zone, site_through_flags, site_red_zone, site_flags",
-    ".globl site_read, site_getuid, site_getuid_moved, site_framed, site_framed_number, site_across, site_across_moved, site_through_part",
+    ".globl site_read, site_getuid, site_getuid_moved, site_framed, site_framed_number, site_across, site_across_moved, site_ahead, site_through_part",
     ".balign 64",
     // getpid(), as a library's wrapper.
     "site_getpid:",
@@ -121,6 +121,21 @@ global_asm!(
     "syscall",
     "ret",
     ".cfi_endproc",
+    // getppid(), whose instruction is behind one that begins in the page before.
+    ".balign 64",
+    ".cfi_startproc",
+    "ret",
+    ".cfi_endproc",
+    ".fill 4096 - 64 - 1 - 5 - 4, 1, 0xcc",
+    "site_ahead:",
+    ".cfi_startproc",
+    "mov eax, 110",
+    "lea rsi, [rdi + 2288]",
+    "syscall",
+    "ret",
+    // No gap is near.
+    ".fill 200, 1, 0x50",
+    ".cfi_endproc",
     ".popsection",
 );
 
@@ -139,6 +154,7 @@ unsafe extern "C" {
     fn site_through_part(word: u64) -> u64;
     fn site_across() -> u32;
     static site_across_moved: [u8; 7];
+    fn site_ahead() -> u32;
 }
 
 /// getpid.
@@ -195,6 +211,12 @@ pub fn across() -> u32 {
     unsafe { site_across() }
 }
 
+/// getppid.
+pub fn ahead() -> u32 {
+    // SAFETY: it only makes that system call.
+    unsafe { site_ahead() }
+}
+
 /// The bytes of a site, as they are in memory.
 #[derive(Clone, Copy)]
 pub struct Site(*const [u8; 7]);
@@ -233,6 +255,11 @@ impl Site {
     /// That of [`across`], with the instruction before.
     pub fn across() -> Self {
         Self(&raw const site_across_moved)
+    }
+
+    /// That of [`ahead`], from the function's beginning.
+    pub fn ahead() -> Self {
+        Self(site_ahead as *const [u8; 7])
     }
 
     /// Where it is.

@@ -49,6 +49,8 @@ fn gaps(report: &mut Report) {
     let parent = unsafe { libc::getppid() } as u32;
     report.check("gap: across pages", (0..OFTEN).filter(|_| code::across() == parent).count(), OFTEN);
     report.check("gap: across pages has a jump", Site::across().first_byte(), LONG_JUMP);
+    report.check("gap: from the page before", (0..OFTEN).filter(|_| code::ahead() == parent).count(), OFTEN);
+    report.check("gap: from the page before has a jump", Site::ahead().first_byte(), LONG_JUMP);
 }
 
 /// What a leaf function keeps below its stack pointer stays there.

@@ -20,6 +20,9 @@ pub const XMODEOP_sites: u32 = 3;
 /// Patches a site: [`XmodePatch`].
 pub const XMODEOP_patch: u32 = 4;
 
+/// What may be written is the page before the site's: the one before the alias maps it.
+pub const XMODE_PATCH_AHEAD: u64 = 1 << 0;
+
 /// CPUID leaf with the highest leaf of ours in eax and [`XMODE_CPUID_SIGNATURE`] in ebx, ecx, edx.
 pub const XMODE_CPUID: u32 = 0x4000_0100;
 /// CPUID leaf with the version in eax.
@@ -65,7 +68,7 @@ abi_structs! {
         pub alias: u64,
         /// Where the first page of the module is mapped in the process, or 0: its unwind table says where functions begin.
         pub module: u64,
-        /// Zero.
+        /// [`XMODE_PATCH_AHEAD`], or zero.
         pub flags: u64,
         /// With `-EFAULT`: an address that was needed and is not mapped. To ask again once it is goes on.
         pub missing: u64,

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use abom::steps::{Others, Step};
 use abom::{How, Patch, Refusal};
 use xen_abi::errno::Errno;
-use xen_abi::xmode::XmodePatch;
+use xen_abi::xmode::{XMODE_PATCH_AHEAD, XmodePatch};
 
 use super::plan::{self, Place, Trouble, Writes};
 use super::written::Written;
@@ -16,23 +16,29 @@ use crate::mm::guest_access;
 use crate::pv::hypercall::HcCx;
 use crate::trace;
 
+/// A site this near to its page's beginning may be reached from the page before.
+const AHEAD: u64 = 32;
+
 /// Patches the site that the kernel was told of last. Returns in how many other places of the page something was written.
 ///
 /// # Errors
 /// `-EINVAL` for flags that are unknown, or if the two addresses are not one place that the process may execute and not
 /// write and the kernel may write; `-EAGAIN` if another site was told of since; `-EFAULT` if `missing` must be mapped
-/// first; `-EPERM` if it cannot be patched as it is now; `-ENOSPC` for too many patches.
+/// first; `-EXDEV` if only the page before may have room; `-EPERM` if it cannot be patched as it is now; `-ENOSPC` for too many
+/// patches.
 pub fn patch(cx: &mut HcCx<'_>, wish: &mut XmodePatch) -> Result<usize, Errno> {
     let (site, alias) = (wish.site, wish.alias);
-    if wish.flags != 0 || (site ^ alias) & (PAGE - 1) != 0 || alias >> 63 == 0 || site >> 63 != 0 {
+    let ahead = if wish.flags & XMODE_PATCH_AHEAD == 0 { 0 } else { PAGE };
+    let (Some(at), Some(writable)) = (site.checked_sub(ahead), alias.checked_sub(ahead)) else { return Err(Errno::EINVAL) };
+    if wish.flags & !XMODE_PATCH_AHEAD != 0 || (site ^ alias) & (PAGE - 1) != 0 || writable >> 63 == 0 || site >> 63 != 0 {
         return Err(Errno::EINVAL);
     }
     let (_, key, seen) = cx.state.wishes.last.take().filter(|(told, ..)| *told == site).ok_or(Errno::EAGAIN)?;
-    let frame = mapped(cx.state, site, PRESENT | USER, WRITE | NX).ok_or(Errno::EINVAL)?;
-    if mapped(cx.state, alias, PRESENT | WRITE, 0) != Some(frame) {
+    let frame = mapped(cx.state, at, PRESENT | USER, WRITE | NX).ok_or(Errno::EINVAL)?;
+    if mapped(cx.state, writable, PRESENT | WRITE, 0) != Some(frame) {
         return Err(Errno::EINVAL);
     }
-    let place = Place { domain: cx.domain, state: cx.state, site, module: wish.module, seen };
+    let place = Place { domain: cx.domain, state: cx.state, site, module: wish.module, page: at & !(PAGE - 1), seen };
     let mut writes = Writes::new();
     let planned = match plan::into(&mut writes, &place) {
         Ok(planned) => planned,
@@ -43,6 +49,10 @@ pub fn patch(cx: &mut HcCx<'_>, wish: &mut XmodePatch) -> Result<usize, Errno> {
         }
         Err(Trouble::Errno(errno)) => return Err(errno),
     };
+    if ahead == 0 && site & (PAGE - 1) < AHEAD && matches!(planned, Err(refusal) if !refusal.is_final()) {
+        cx.state.wishes.last = Some((site, key, seen));
+        return Err(Errno::EXDEV);
+    }
     // It may have been patched since it trapped: for another process.
     let stays = !matches!(planned, Ok(_) | Err(Refusal::Taken | Refusal::NoSyscall));
     if let Some(abom) = cx.domain.sites.lock().as_mut() {

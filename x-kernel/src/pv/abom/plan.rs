@@ -28,7 +28,7 @@ const NEAR: usize = 128;
 /// What is known of other patches.
 #[derive(Default)]
 struct Taken {
-    /// What they have taken, in the site's page.
+    /// What they have taken.
     regions: ArrayVec<Range<u64>, NEAR>,
     /// Jumps that other sites can call: one is enough.
     tails: ArrayVec<u64, 1>,
@@ -55,13 +55,9 @@ pub struct Place<'a> {
     pub site: u64,
     /// Where its module begins, or 0.
     pub module: u64,
+    /// The page that may be written: its own, or the one before.
+    pub page: u64,
     pub seen: Seen,
-}
-
-impl Place<'_> {
-    const fn page(&self) -> u64 {
-        self.site & !(PAGE - 1)
-    }
 }
 
 /// Plans for the site, from its bytes as they are now: what is to be written goes to `writes`.
@@ -77,7 +73,7 @@ pub fn into(writes: &mut Writes, place: &Place<'_>) -> Result<Result<(), Refusal
     let mut taken = Taken::default();
     forget(place, &mut window, &mut taken)?;
     let starts = start.and_then(|start| window.starts(start, site));
-    let facts = Facts { starts: starts.as_deref(), ..Facts::trapped(seen, &taken.regions) };
+    let facts = Facts { starts: starts.as_deref(), page: Some(place.page), ..Facts::trapped(seen, &taken.regions) };
     let mut planned = plan::call(&window.code(), site, WAYS.table, &facts);
     if matches!(planned, Err(Refusal::AfterUnknown)) && window.follow(site.wrapping_add(2)) {
         planned = plan::call(&window.code(), site, WAYS.table, &facts);
@@ -90,7 +86,7 @@ pub fn into(writes: &mut Writes, place: &Place<'_>) -> Result<Result<(), Refusal
         }
     }
     match planned {
-        Ok(patch) if is_in_page(&patch, site) => {
+        Ok(patch) => {
             writes.push(patch);
             return Ok(Ok(()));
         }
@@ -118,7 +114,7 @@ fn below_stack(place: &Place<'_>, functions: Option<Functions>, own: Option<Exte
     redzone::of_whole(&window.alone(), &function, |at| Ok(function_at(functions, at)?.is_some_and(|(start, _)| start == at)))
 }
 
-/// The same by gaps of the site's page; it is in the function `own`, if that is known.
+/// The same by gaps of the page; the site is in the function `own`, if that is known.
 fn beside(
     writes: &mut Writes,
     place: &Place<'_>,
@@ -127,9 +123,9 @@ fn beside(
     red_zone: RedZone,
 ) -> Result<Result<(), Refusal>, Trouble> {
     let &Place { site, seen, .. } = place;
-    let page = place.page();
+    let page = place.page;
     let first = function_at(functions, page)?.or(own).map_or(page, |(start, _)| start);
-    let Some(mut window) = Window::read_page(site, first) else { return Ok(Err(Refusal::NoRoom)) };
+    let Some(mut window) = Window::read_page(page, site, first) else { return Ok(Err(Refusal::NoRoom)) };
     let mut taken = Taken::default();
     forget(place, &mut window, &mut taken)?;
     let behind = site.wrapping_add(2);
@@ -140,21 +136,17 @@ fn beside(
         Some((own, starts, gaps))
     });
     let code = window.code();
-    let (starts, mut gaps) = match known {
+    let (starts, gaps) = match known {
         Some((own, starts, found)) => {
             let gaps = gaps::around(&starts, found, own, |at| function_at(functions, at))?;
             (Some(starts), gaps)
         }
         None => (None, gaps::behind(&code, behind)),
     };
-    gaps.retain(|g| g.start ^ page < PAGE && g.end.wrapping_sub(1) ^ page < PAGE);
     // Of the site's own function: what is ahead of it may be no code.
     let own = starts.as_deref().zip(own).and_then(|(starts, (start, _))| from_beginning(starts, start));
-    let facts = Facts { starts: own, red_zone, tails: &taken.tails, ..Facts::trapped(seen, &taken.regions) };
-    Ok(hop(&code, site, &WAYS, &facts, &gaps).and_then(|hop| {
-        writes.extend(hop.gaps.into_iter().chain([hop.site]));
-        if writes.iter().all(|patch| is_in_page(patch, site)) { Ok(()) } else { Err(Refusal::NoRoom) }
-    }))
+    let facts = Facts { starts: own, red_zone, tails: &taken.tails, page: Some(page), ..Facts::trapped(seen, &taken.regions) };
+    Ok(hop(&code, site, &WAYS, &facts, &gaps).map(|hop| writes.extend(hop.gaps.into_iter().chain([hop.site]))))
 }
 
 /// Where instructions begin in the window, if one does at `from` and they lead to the function that begins at `start`, and to the
@@ -172,16 +164,17 @@ fn read(place: &Place<'_>, window: &Window, from: u64, start: u64) -> Option<(Ve
     found
 }
 
-/// Takes patches out of the window's bytes, and tells of those of the site's page what they have `taken`.
+/// Takes patches out of the window's bytes, and tells of those of the page and the site's what they have `taken`.
 fn forget(place: &Place<'_>, window: &mut Window, taken: &mut Taken) -> Result<(), Errno> {
     for (page, within) in window.pages() {
         let Some(frame) = mapped(place.state, page, PRESENT | USER, 0) else { continue };
         let sites = place.domain.sites.lock();
         for written in sites.iter().flat_map(|abom| abom.patches.of(frame, within.clone())) {
             let delta = moved(&written.patch, page);
-            if let Some(region) = window.forget(&written.patch, delta).filter(|_| page == place.page()) {
+            let own = page == place.page;
+            if let Some(region) = window.forget(&written.patch, delta).filter(|_| own || page == place.site & !(PAGE - 1)) {
                 taken.regions.try_push(region).map_err(|_| Errno::ENOSPC)?;
-                let tail = written.patch.tail(&WAYS.table).filter(|_| taken.tails.is_empty());
+                let tail = written.patch.tail(&WAYS.table).filter(|_| own && taken.tails.is_empty());
                 taken.tails.extend(tail.map(|at| at.wrapping_add(delta)));
             }
         }
@@ -214,10 +207,4 @@ fn believe<T>(ask: impl FnOnce(&mut dyn FnMut(u64, &mut [u8]) -> bool) -> Option
         done
     });
     missing.map_or(Ok(found), |at| Err(Trouble::Missing(at)))
-}
-
-/// Whether all of the patch is in the page of its site.
-pub fn is_in_page(patch: &Patch, site: u64) -> bool {
-    let last = patch.address().saturating_add(patch.old().len().saturating_sub(1) as u64);
-    [patch.address(), last].iter().all(|a| a ^ site < PAGE)
 }

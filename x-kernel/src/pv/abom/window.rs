@@ -47,11 +47,11 @@ impl Window {
         [low..high, low.max(page)..high, low..high.min(last), low.max(page)..high.min(last)].into_iter().find_map(Self::of)
     }
 
-    /// All of the site's page, and of the site, and what is ahead of it from `first` on, if that is there and not too far.
-    pub fn read_page(site: u64, first: u64) -> Option<Self> {
-        let page = site & !(PAGE - 1);
+    /// All of a page, and of a site in it or in the next, and what is ahead of it from `first` on, if that is there and not too far.
+    pub fn read_page(page: u64, site: u64, first: u64) -> Option<Self> {
+        let behind = if site ^ page < PAGE { SYSCALL.len() as u64 } else { AFTER };
         let low = if page.saturating_sub(first) > FUNCTION { page } else { first.min(page) };
-        let end = page.checked_add(PAGE)?.max(site.checked_add(SYSCALL.len() as u64)?);
+        let end = page.checked_add(PAGE)?.max(site.checked_add(behind)?);
         Self::of(low..end).or_else(|| Self::of(page..end))
     }
 

@@ -22,6 +22,8 @@
 #define XMODEOP_sites	3
 #define XMODEOP_patch	4
 
+#define XMODE_PATCH_AHEAD	1
+
 struct xmode_sites {
 	u64 word;
 	u64 flags;
@@ -51,6 +53,7 @@ struct shadow {
 	struct page *original;
 	struct page *patched;
 	long checked;		/* nr_writers when the original was compared */
+	DECLARE_BITMAP(is_changed, WORDS);
 	unsigned int changed;
 	struct {
 		u16 at;
@@ -125,6 +128,8 @@ static bool was_patched(struct shadow *shadow, unsigned int at, u64 *was)
 {
 	unsigned int n;
 
+	if (!test_bit(at, shadow->is_changed))
+		return false;
 	for (n = 0; n < shadow->changed; n++) {
 		if (shadow->word[n].at == at) {
 			*was = shadow->word[n].was;
@@ -270,11 +275,11 @@ static void note_changes(struct shadow *shadow, unsigned int at,
 {
 	const u64 *original = page_address(shadow->original);
 	const u64 *copy = page_address(shadow->patched);
-	u64 was;
 
 	spin_lock(&shadows_lock);
 	for (; at < end && shadow->changed < MOST_CHANGED; at++) {
-		if (original[at] == copy[at] || was_patched(shadow, at, &was))
+		if (original[at] == copy[at] ||
+		    __test_and_set_bit(at, shadow->is_changed))
 			continue;
 		shadow->word[shadow->changed].at = at;
 		shadow->word[shadow->changed].was = original[at];
@@ -316,53 +321,73 @@ static int ask(struct xmode_patch *patch)
 	return err;
 }
 
-/* Where the file begins whose code is mapped here: the headers are there. */
-static unsigned long module_of(struct vm_area_struct *vma)
+/*
+ * Where the file begins whose code is mapped at @vma, where @vmi is: the
+ * headers are there.
+ */
+static unsigned long module_of(struct vma_iterator *vmi,
+			       struct vm_area_struct *vma)
 {
-	VMA_ITERATOR(vmi, vma->vm_mm, vma->vm_start);
 	struct vm_area_struct *at = vma;
 
 	while (at && at->vm_file == vma->vm_file && at->vm_pgoff)
-		at = vma_prev(&vmi);
+		at = vma_prev(vmi);
 	return at && at->vm_file == vma->vm_file ? at->vm_start : 0;
+}
+
+/*
+ * Has the hypervisor write to the page at @address, which @vma has: the site's,
+ * or the one before.
+ */
+static int patch_page(struct vm_area_struct *vma, struct xmode_patch *patch,
+		      unsigned long address)
+{
+	bool own = address == (patch->site & PAGE_MASK);
+	struct page *page = page_at(address);
+	struct shadow *shadow;
+	int err = -EINVAL;
+
+	if (page && !shadow_of(page) && !PageAnon(page)) {
+		cast_shadow(page);
+		put_page(page);
+		zap_page_range(vma, address, PAGE_SIZE);
+		page = page_at(address);
+	}
+	if (!page)
+		return err;
+	shadow = shadow_of(page);
+	/* It may have been patched already, for another process. */
+	if (shadow && shadow->changed + MOST_OF_ONE <= MOST_CHANGED &&
+	    (!own || is_syscall(page_address(page) +
+				offset_in_page(patch->site)))) {
+		unsigned int at = offset_in_page(patch->site) / sizeof(u64);
+
+		patch->alias = (u64)page_address(page) + patch->site - address;
+		err = ask(patch);
+		if (err > 0 || (!err && !own))
+			note_changes(shadow, 0, WORDS);
+		else if (!err)
+			note_changes(shadow, at < NEAR_SITE ? 0 : at - NEAR_SITE,
+				     min_t(unsigned int, at + 2, WORDS));
+	}
+	put_page(page);
+	return err;
 }
 
 static void patch(unsigned long site)
 {
 	struct xmode_patch patch = { .site = site };
-	struct vm_area_struct *vma;
-	struct shadow *shadow;
-	struct page *page;
+	VMA_ITERATOR(vmi, current->mm, site);
+	struct vm_area_struct *vma = mas_walk(&vmi.mas);
+	unsigned long page = site & PAGE_MASK;
 
-	vma = vma_lookup(current->mm, site);
 	if (!vma || !may_be_patched(vma))
 		return;
-	page = page_at(site);
-	if (page && !shadow_of(page) && !PageAnon(page)) {
-		cast_shadow(page);
-		put_page(page);
-		zap_page_range(vma, site & PAGE_MASK, PAGE_SIZE);
-		page = page_at(site);
+	patch.module = module_of(&vmi, vma);
+	if (patch_page(vma, &patch, page) == -EXDEV && page > vma->vm_start) {
+		patch.flags = XMODE_PATCH_AHEAD;
+		patch_page(vma, &patch, page - PAGE_SIZE);
 	}
-	if (!page)
-		return;
-	shadow = shadow_of(page);
-	/* It may have been patched already, for another process. */
-	if (shadow && shadow->changed + MOST_OF_ONE <= MOST_CHANGED &&
-	    is_syscall(page_address(page) + offset_in_page(site))) {
-		unsigned int at = offset_in_page(site) / sizeof(u64);
-		int elsewhere;
-
-		patch.alias = (u64)page_address(page) + offset_in_page(site);
-		patch.module = module_of(vma);
-		elsewhere = ask(&patch);
-		if (elsewhere > 0)
-			note_changes(shadow, 0, WORDS);
-		else if (!elsewhere)
-			note_changes(shadow, at < NEAR_SITE ? 0 : at - NEAR_SITE,
-				     min_t(unsigned int, at + 2, WORDS));
-	}
-	put_page(page);
 }
 
 /*
