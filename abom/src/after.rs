@@ -11,8 +11,9 @@ use crate::code::{Code, Reader};
 use crate::effect::{self, Effect, Flags, Flow, Stack};
 use crate::plain::{self, Plain};
 
-/// So many instructions are read, over all paths.
-const INSTRUCTIONS: usize = 64;
+/// So many instructions are read, over all paths: plain ones, and others.
+const PLAIN: u32 = 256;
+const OTHERS: usize = 64;
 
 /// What is known about a thing that a call would lose.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -69,8 +70,9 @@ pub(crate) fn scan_by(reader: &mut Reader<'_>, from: u64, ask: Ask) -> After {
     let rest = ask == Ask::All;
     let mut after = After { flags: Fate::Dead, below: Fate::Dead, stack: false, left: None };
     let mut paths: ArrayVec<Path, 8> = ArrayVec::new();
-    // What is behind all of them is none of them.
-    let (mut done, mut furthest): (ArrayVec<Path, INSTRUCTIONS>, u64) = (ArrayVec::new(), 0);
+    // Other instructions that were read: each loop has one. What is behind all of them is none of them.
+    let (mut done, mut furthest): (ArrayVec<Path, OTHERS>, u64) = (ArrayVec::new(), 0);
+    let mut plain_left = PLAIN;
     paths.push(Path { at: from, depth: Some(0), flags: true, below: rest });
     while let Some(mut path) = paths.pop() {
         loop {
@@ -80,6 +82,21 @@ pub(crate) fn scan_by(reader: &mut Reader<'_>, from: u64, ask: Ask) -> After {
             if !(path.flags || path.below || rest && !after.stack) {
                 break;
             }
+            let here = reader.code().from(path.at);
+            let plain = here.and_then(|bytes| plain::of(bytes, path.at));
+            if let Some(plain) = plain.filter(|plain| matches!(plain.flow, Flow::Next | Flow::Return)) {
+                let Some(left) = plain_left.checked_sub(1) else {
+                    after.give_up(&path);
+                    return after;
+                };
+                plain_left = left;
+                after.plain(&mut path, &plain);
+                if plain.flow == Flow::Return {
+                    break;
+                }
+                path.at = plain.next;
+                continue;
+            }
             if path.at <= furthest && done.contains(&path) {
                 break;
             }
@@ -88,8 +105,7 @@ pub(crate) fn scan_by(reader: &mut Reader<'_>, from: u64, ask: Ask) -> After {
                 after.give_up(&path);
                 return after;
             }
-            let here = reader.code().from(path.at);
-            let (flow, next) = if let Some(plain) = here.and_then(|bytes| plain::of(bytes, path.at)) {
+            let (flow, next) = if let Some(plain) = plain {
                 after.plain(&mut path, &plain);
                 (plain.flow, plain.next)
             } else {

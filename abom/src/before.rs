@@ -7,7 +7,7 @@
 //! does not begin as compilers align them, the bytes may contradict.
 
 use arrayvec::ArrayVec;
-use iced_x86::Instruction;
+use iced_x86::{CodeSize, Instruction, OpKind, Register};
 
 use crate::code::Reader;
 use crate::effect::falls_through;
@@ -54,13 +54,32 @@ fn known(reader: &mut Reader<'_>, site: u64, starts: &[u64]) -> Before {
     let Ok(index) = starts.binary_search(&site) else { return before };
     let mut next = site;
     for &start in starts.get(..index).unwrap_or(&[]).iter().rev().take(MOST) {
-        if !reader.read(start, &mut i) || i.next_ip() != next || !falls_through(&i) {
+        if let Some(load) = reader.code().bytes(start, 5).and_then(|bytes| load(bytes, start)) {
+            i = load;
+        } else if !reader.read(start, &mut i) {
+            break;
+        }
+        if i.next_ip() != next || !falls_through(&i) {
             break;
         }
         before.push(i);
         next = start;
     }
     before
+}
+
+/// `mov eax, imm`, which most sites have next to them, as the decoder reads it.
+fn load(bytes: &[u8], address: u64) -> Option<Instruction> {
+    let [0xb8, number @ ..] = bytes else { return None };
+    let mut i = Instruction::new();
+    i.set_code(iced_x86::Code::Mov_r32_imm32);
+    i.set_code_size(CodeSize::Code64);
+    i.set_len(5);
+    i.set_next_ip(address.checked_add(5)?);
+    i.set_op0_register(Register::EAX);
+    i.set_op1_kind(OpKind::Immediate32);
+    i.set_immediate32(u32::from_le_bytes(*number.first_chunk()?));
+    Some(i)
 }
 
 fn agreed(reader: &mut Reader<'_>, site: u64) -> Before {
@@ -124,6 +143,15 @@ mod tests {
             0x55, 0x48, 0x89, 0xe5, 0x48, 0x83, 0xec, 0x10, 0x48, 0x89, 0xc7, 0x48, 0x89, 0xd6, 0x31, 0xd2, 0xc6, 0x05, 0xb8, 0x27, 0, 0, 0,
         ];
         assert!(matches!(lengths(&bytes, &BYTES).first(), None | Some(7)));
+    }
+
+    #[test]
+    fn the_load_is_as_decoded() {
+        for number in [0, 39, u32::MAX] {
+            let bytes = [&[0xb8][..], &number.to_le_bytes()].concat();
+            let (load, decoded) = (load(&bytes, 0x1000).unwrap(), Code::new(&bytes, 0x1000).instruction(0x1000).unwrap());
+            assert!(load.eq_all_bits(&decoded));
+        }
     }
 
     #[test]

@@ -80,17 +80,10 @@ impl<'a> Code<'a> {
 
     /// Where instructions begin, if one does at `from`: up to the first that is none.
     pub fn starts(&self, from: u64) -> impl Iterator<Item = u64> + use<'a> {
-        let (code, mut at) = (*self, from);
-        let mut rare = None;
+        let (mut reader, mut at) = (Reader::new(*self), from);
         core::iter::from_fn(move || {
             let start = at;
-            at = match code.from(at).and_then(length::of_common) {
-                Some(length) => at.wrapping_add(length as u64),
-                None => {
-                    let (reader, instruction) = rare.get_or_insert_with(|| (Reader::new(code), Instruction::default()));
-                    reader.read(at, instruction).then(|| instruction.next_ip())?
-                }
-            };
+            at = reader.behind(at)?;
             Some(start)
         })
     }
@@ -105,14 +98,15 @@ impl<'a> Code<'a> {
 /// Reads instructions of one code, at less cost each than the first.
 pub struct Reader<'a> {
     code: Code<'a>,
-    decoder: Decoder<'a>,
+    /// Made when the first one is read.
+    decoder: Option<Decoder<'a>>,
 }
 
 impl<'a> Reader<'a> {
     /// A reader of the code.
     #[must_use]
-    pub fn new(code: Code<'a>) -> Self {
-        Self { code, decoder: Decoder::with_ip(64, code.bytes, code.address, DecoderOptions::NONE) }
+    pub const fn new(code: Code<'a>) -> Self {
+        Self { code, decoder: None }
     }
 
     /// What it reads.
@@ -121,15 +115,26 @@ impl<'a> Reader<'a> {
         self.code
     }
 
+    /// The address behind the instruction at `address`, if there is one.
+    pub fn behind(&mut self, address: u64) -> Option<u64> {
+        if let Some(length) = length::of_common(self.code.from(address)?) {
+            return Some(address.wrapping_add(length as u64));
+        }
+        let mut rare = Instruction::default();
+        self.read(address, &mut rare).then(|| rare.next_ip())
+    }
+
     /// [`Code::instruction`], into `instruction`: whether there is one.
     pub fn read(&mut self, address: u64, instruction: &mut Instruction) -> bool {
         let offset = address.checked_sub(self.code.address).and_then(|o| usize::try_from(o).ok());
-        if let Some(offset) = offset.filter(|&o| o < self.code.bytes.len())
-            && self.decoder.set_position(offset).is_ok()
-        {
-            self.decoder.set_ip(address);
-            self.decoder.decode_out(instruction);
-            return !instruction.is_invalid();
+        if let Some(offset) = offset.filter(|&o| o < self.code.bytes.len()) {
+            let Code { bytes, address: start, .. } = self.code;
+            let decoder = self.decoder.get_or_insert_with(|| Decoder::with_ip(64, bytes, start, DecoderOptions::NONE));
+            if decoder.set_position(offset).is_ok() {
+                decoder.set_ip(address);
+                decoder.decode_out(instruction);
+                return !instruction.is_invalid();
+            }
         }
         let found = self.code.instruction(address);
         *instruction = found.unwrap_or_default();

@@ -2,7 +2,7 @@
 //!
 //! A plan does not rest on the shape, only on bytes and instructions; the shape is what counters and reports show.
 
-use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 
 use crate::effect;
 
@@ -90,6 +90,9 @@ pub enum Number {
 /// What the instruction makes of the number, if it may change it.
 #[must_use]
 pub fn sets_number(i: &Instruction) -> Option<Number> {
+    if i.code() == Code::Mov_r32_imm32 && i.op0_register() == Register::EAX {
+        return Some(Number::Is(i.immediate32()));
+    }
     let rax = |r| matches!(r, Register::RAX | Register::EAX | Register::AX | Register::AL | Register::AH);
     match i.mnemonic() {
         Mnemonic::Mov if i.op0_kind() == OpKind::Register && matches!(i.op0_register(), Register::RAX | Register::EAX) => {

@@ -108,6 +108,12 @@ impl Functions {
         (header.first_chunk() == Some(&TABLE_HEADER)).then_some(Self { table, count: u32_at(&header, 8)? })
     }
 
+    /// Those of the same module, if it is `by` further on.
+    #[must_use]
+    pub const fn moved(&self, by: u64) -> Self {
+        Self { table: self.table.wrapping_add(by), ..*self }
+    }
+
     /// Reads the table from function `index` on, as many as there is room for.
     fn rows(&self, memory: &mut (impl Memory + ?Sized), index: u32, rows: &mut [u8]) -> Option<()> {
         let at = self.table.checked_add(12)?.checked_add(u64::from(index).checked_mul(ROW as u64)?)?;
@@ -125,7 +131,7 @@ impl Functions {
         // The last one that is not behind the address is in `low..high`, if any is.
         let (mut low, mut high) = (0, self.count);
         while high.saturating_sub(low) >= ROWS {
-            let (middle, mut row) = (low.midpoint(high), [0; 4]);
+            let (middle, mut row) = (low.midpoint(high), [0; ROW]);
             self.rows(memory, middle, &mut row)?;
             *(if self.start(&row)? <= address { &mut low } else { &mut high }) = middle;
         }

@@ -31,6 +31,7 @@ fn main() {
     process::run();
     sites::run();
     sites::patched();
+    sites::ready();
     stale::run();
     equal("the word may move", xmode::ask(XMODE_VERSION, 0, xmode::word()), 0);
 }

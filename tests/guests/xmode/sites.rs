@@ -78,7 +78,8 @@ pub fn run() {
 
     let other = memory::page() + 64 + 5;
     for (name, site, at, flags) in [
-        ("a patch with flags", AT, alias, 1),
+        ("a patch with flags", AT, alias, 4),
+        ("a patch in the page before, which is none", AT, alias, XMODE_PATCH_AHEAD),
         ("a patch at another offset", AT, alias + 1, 0),
         ("a patch of the kernel's code", alias, alias, 0),
         ("a patch through a process's mapping", AT, AT, 0),
@@ -140,4 +141,38 @@ pub fn patched() {
     write([0x90; 8]);
     equal("bytes that are no site any more", patch(AT, alias, 0), -1);
     equal("stay", bytes(), [0x90; 8]);
+}
+
+/// A page with several sites: once it is ready, those that trap later are patched at once, while its mappings are what they were.
+pub fn ready() {
+    let (word, page) = (memory::page(), user::code_page());
+    let at = |n: u64| START + 16 * n;
+    let mut code = [0x90; 64 + 16 * 5];
+    for (n, place) in (0..).zip(code[64..].chunks_exact_mut(16)) {
+        place[..8].copy_from_slice(&[0xb8, 50 + n, 0, 0, 0, 0x0f, 0x05, 0xc3]);
+    }
+    user::write_code(&code);
+    // It makes its system call; whether the kernel is told then.
+    let told = |n: u64| {
+        instr::store64(word, 0);
+        holds("a system call", outcome(at(n)) == Some((258, at(n) + 7)));
+        instr::load64(word) == at(n) + 5
+    };
+    let is_patched = |n: u64| instr::load64(page + 64 + 16 * n) & 0xff_ffff == 0x25_14ff;
+    let drop = |flags| call(__HYPERVISOR_xmode_op, XMODEOP_drop, &mut XmodeDrop { alias: page + 8, flags });
+    equal("sites are kept", keep(word, 0), 0);
+    holds("the first one is told of", told(0));
+    equal("and patched, as others may be", patch(at(0) + 5, page + 64 + 5, XMODE_PATCH_MORE), 0);
+    holds("the second one is not told of", !told(1));
+    holds("it is patched at once", is_patched(1));
+    let mapping = memory::mfn(page) * PAGE;
+    equal("the kernel cannot write any more", memory::set_va(page, mapping | 0x21), 0);
+    holds("the third one is told of", told(2) && !is_patched(2));
+    equal("the kernel can write again", memory::set_va(page, mapping | 0x63), 0);
+    equal("the process can write", protect(CODE_RW), 0);
+    holds("the third one is told of again", told(2) && !is_patched(2));
+    equal("the process cannot write", protect(CODE_RO), 0);
+    equal("to drop it with flags", drop(1), -22);
+    equal("the page is dropped", drop(0), 0);
+    holds("the fourth one is told of", told(3) && !is_patched(3));
 }

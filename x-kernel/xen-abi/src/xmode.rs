@@ -19,7 +19,11 @@ pub const XMODEOP_exit: u32 = 2;
 pub const XMODEOP_sites: u32 = 3;
 /// Patches a site: [`XmodePatch`].
 pub const XMODEOP_patch: u32 = 4;
+/// Has no more of a page patched: [`XmodeDrop`].
+pub const XMODEOP_drop: u32 = 5;
 
+/// The page may be patched further without asking, until [`XMODEOP_drop`].
+pub const XMODE_PATCH_MORE: u64 = 1 << 1;
 /// What may be written is the page before the site's: the one before the alias maps it.
 pub const XMODE_PATCH_AHEAD: u64 = 1 << 0;
 
@@ -68,10 +72,18 @@ abi_structs! {
         pub alias: u64,
         /// Where the first page of the module is mapped in the process, or 0: its unwind table says where functions begin.
         pub module: u64,
-        /// [`XMODE_PATCH_AHEAD`], or zero.
+        /// Any of `XMODE_PATCH_*`.
         pub flags: u64,
         /// With `-EFAULT`: an address that was needed and is not mapped. To ask again once it is goes on.
         pub missing: u64,
+    }
+
+    /// A page that the kernel has other plans for.
+    pub struct XmodeDrop: 16 {
+        /// An address in the kernel's mapping of the page.
+        pub alias: u64,
+        /// Zero.
+        pub flags: u64,
     }
 
     /// What the domain's work ended with; it goes on all the same.

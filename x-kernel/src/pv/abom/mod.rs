@@ -13,6 +13,7 @@ mod caught;
 mod patch;
 mod plan;
 mod reading;
+mod ready;
 mod window;
 mod written;
 
@@ -26,8 +27,9 @@ use xen_abi::errno::Errno;
 use xen_abi::xmode::XmodeSites;
 
 pub use caught::invalid_opcode;
-pub use patch::patch;
+pub use patch::{drop_page, patch};
 use reading::Readings;
+use ready::ReadyPages;
 use written::Patches;
 
 use super::hypercall::HcCx;
@@ -57,6 +59,7 @@ pub struct Abom {
     sites: Sites,
     patches: Patches,
     readings: Readings,
+    ready: ReadyPages,
 }
 
 /// What was done about sites.
@@ -125,7 +128,8 @@ pub fn keep(cx: &mut HcCx<'_>, wish: &XmodeSites) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     }
     if cx.domain.sites.lock().is_none() {
-        let fresh = Abom { sites: Sites::new().ok_or(Errno::ENOMEM)?, patches: Patches::new(), readings: Readings::default() };
+        let (sites, ready) = Sites::new().zip(ReadyPages::new()).ok_or(Errno::ENOMEM)?;
+        let fresh = Abom { sites, patches: Patches::new(), readings: Readings::default(), ready };
         cx.domain.sites.lock().get_or_insert(fresh);
     }
     let calls = mapped(cx.state, word.wrapping_add(8), PRESENT, 0).map(|frame| (frame, (word.wrapping_add(8) & (PAGE - 1)) as usize));
@@ -173,7 +177,11 @@ pub fn trapped(regs: &GuestRegs, domain: &Domain, state: &mut VcpuState) {
         }
         Next::Ask => {}
     }
-    state.wishes.last = Some((site, key, seen(regs)));
+    let told = (site, key, seen(regs));
+    if patch::at_once(domain, state, told) {
+        return;
+    }
+    state.wishes.last = Some(told);
     if GuestPtr::<u64>::new(state.wishes.word).write(&site).is_err() {
         state.wishes = Wishes::default();
     }

@@ -12,6 +12,7 @@ use abom::hop::{MOST_GAPS, hop};
 use abom::unwind::{Functions, from_beginning};
 use abom::{Facts, Patch, RedZone, Refusal, Seen, plan, redzone};
 use arrayvec::ArrayVec;
+use pv_core::frame::Mfn;
 use xen_abi::errno::Errno;
 
 use super::reading::Reading;
@@ -53,10 +54,11 @@ pub struct Place<'a> {
     pub domain: &'a Domain,
     pub state: &'a VcpuState,
     pub site: u64,
-    /// Where its module begins, or 0.
-    pub module: u64,
+    /// Those of its module, if it has a table of them.
+    pub functions: Option<Functions>,
     /// The page that may be written: its own, or the one before.
     pub page: u64,
+    pub frame: Mfn,
     pub seen: Seen,
 }
 
@@ -65,8 +67,7 @@ pub struct Place<'a> {
 /// # Errors
 /// [`Trouble`]: what is missing; `-EINVAL` if the bytes cannot be read, `-ENOSPC` for too many patches around.
 pub fn into(writes: &mut Writes, place: &Place<'_>) -> Result<Result<(), Refusal>, Trouble> {
-    let &Place { site, module, seen, .. } = place;
-    let functions = if module == 0 { None } else { believe(|memory| Functions::of(memory, module))? };
+    let &Place { site, functions, seen, .. } = place;
     let own = function_at(functions, site)?;
     let start = own.map(|(start, _)| start);
     let mut window = Window::read(site, start).ok_or(Errno::EINVAL)?;
@@ -80,7 +81,7 @@ pub fn into(writes: &mut Writes, place: &Place<'_>) -> Result<Result<(), Refusal
     }
     let mut red_zone = RedZone::Unknown;
     if matches!(planned, Err(Refusal::RedZoneLive)) {
-        red_zone = below_stack(place, functions, own)?;
+        red_zone = below_stack(place, own)?;
         if red_zone == RedZone::Unused {
             planned = plan::call(&window.code(), site, WAYS.table, &Facts { red_zone, ..facts });
         }
@@ -94,16 +95,16 @@ pub fn into(writes: &mut Writes, place: &Place<'_>) -> Result<Result<(), Refusal
         _ => {}
     }
     if red_zone == RedZone::Unknown {
-        red_zone = below_stack(place, functions, own)?;
+        red_zone = below_stack(place, own)?;
     }
-    beside(writes, place, functions, own, red_zone)
+    beside(writes, place, own, red_zone)
 }
 
 /// What the function `own` does below its stack pointer, if all of it can be read, and it is no part of another.
 ///
 /// # Errors
 /// The address of what is not mapped.
-fn below_stack(place: &Place<'_>, functions: Option<Functions>, own: Option<Extent>) -> Result<RedZone, Trouble> {
+fn below_stack(place: &Place<'_>, own: Option<Extent>) -> Result<RedZone, Trouble> {
     let Some((start, Some(next))) = own else { return Ok(RedZone::Unknown) };
     let function = start..next;
     let mut window = match Window::read_function(&function) {
@@ -111,19 +112,12 @@ fn below_stack(place: &Place<'_>, functions: Option<Functions>, own: Option<Exte
         Err(missing) => return missing.map_or(Ok(RedZone::Unknown), |page| Err(Trouble::Missing(page))),
     };
     forget(place, &mut window, &mut Taken::default())?;
-    redzone::of_whole(&window.alone(), &function, |at| Ok(function_at(functions, at)?.is_some_and(|(start, _)| start == at)))
+    redzone::of_whole(&window.alone(), &function, |at| Ok(function_at(place.functions, at)?.is_some_and(|(start, _)| start == at)))
 }
 
 /// The same by gaps of the page; the site is in the function `own`, if that is known.
-fn beside(
-    writes: &mut Writes,
-    place: &Place<'_>,
-    functions: Option<Functions>,
-    own: Option<Extent>,
-    red_zone: RedZone,
-) -> Result<Result<(), Refusal>, Trouble> {
-    let &Place { site, seen, .. } = place;
-    let page = place.page;
+fn beside(writes: &mut Writes, place: &Place<'_>, own: Option<Extent>, red_zone: RedZone) -> Result<Result<(), Refusal>, Trouble> {
+    let &Place { site, page, functions, seen, .. } = place;
     let first = function_at(functions, page)?.or(own).map_or(page, |(start, _)| start);
     let Some(mut window) = Window::read_page(page, site, first) else { return Ok(Err(Refusal::NoRoom)) };
     let mut taken = Taken::default();
@@ -167,11 +161,12 @@ fn read(place: &Place<'_>, window: &Window, from: u64, start: u64) -> Option<(Ve
 /// Takes patches out of the window's bytes, and tells of those of the page and the site's what they have `taken`.
 fn forget(place: &Place<'_>, window: &mut Window, taken: &mut Taken) -> Result<(), Errno> {
     for (page, within) in window.pages() {
-        let Some(frame) = mapped(place.state, page, PRESENT | USER, 0) else { continue };
+        let own = page == place.page;
+        let frame = if own { Some(place.frame) } else { mapped(place.state, page, PRESENT | USER, 0) };
+        let Some(frame) = frame else { continue };
         let sites = place.domain.sites.lock();
         for written in sites.iter().flat_map(|abom| abom.patches.of(frame, within.clone())) {
             let delta = moved(&written.patch, page);
-            let own = page == place.page;
             if let Some(region) = window.forget(&written.patch, delta).filter(|_| own || page == place.site & !(PAGE - 1)) {
                 taken.regions.try_push(region).map_err(|_| Errno::ENOSPC)?;
                 let tail = written.patch.tail(&WAYS.table).filter(|_| own && taken.tails.is_empty());
@@ -180,6 +175,14 @@ fn forget(place: &Place<'_>, window: &mut Window, taken: &mut Taken) -> Result<(
         }
     }
     Ok(())
+}
+
+/// The functions of the module that begins at `module`, if it has a table of them.
+///
+/// # Errors
+/// The address of what is not mapped.
+pub fn functions_of(module: u64) -> Result<Option<Functions>, Trouble> {
+    if module == 0 { Ok(None) } else { believe(|memory| Functions::of(memory, module)) }
 }
 
 /// The function that `address` is in, by what its module says of itself: where it begins, and where the next one does.
@@ -198,7 +201,10 @@ fn believe<T>(ask: impl FnOnce(&mut dyn FnMut(u64, &mut [u8]) -> bool) -> Option
     let mut missing = None;
     let found = ask(&mut |at, buf| {
         let Some(end) = at.checked_add(buf.len() as u64).filter(|end| end >> 63 == 0) else { return false };
-        let done = guest_access::copy_in(at, buf).is_ok();
+        let done = match <&mut [u8; 8]>::try_from(&mut *buf) {
+            Ok(word) => guest_access::read_word(at).map(|read| *word = read.to_le_bytes()).is_ok(),
+            Err(_) => guest_access::copy_in(at, buf).is_ok(),
+        };
         if !done {
             // Of the page that it ends in, if it begins in another.
             let begins = guest_access::copy_in(at, &mut [0]).is_ok();

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use abom::after::{self, Ask};
-use abom::code::SYSCALL;
+use abom::code::{Reader, SYSCALL};
 use abom::{Code, Patch};
 use smallvec::SmallVec;
 
@@ -97,15 +97,15 @@ impl Window {
 
     /// Where instructions begin as far as the site, if one begins at `start` and they lead to it.
     pub fn starts(&self, start: u64, site: u64) -> Option<SmallVec<[u64; FEW_STARTS]>> {
-        let mut starts = SmallVec::new();
-        for at in self.alone().starts(start) {
+        let (mut starts, mut reader, mut at) = (SmallVec::new(), Reader::new(self.alone()), start);
+        loop {
             starts.try_reserve(1).ok()?;
             starts.push(at);
             if at >= site {
-                break;
+                return (at == site).then_some(starts);
             }
+            at = reader.behind(at)?;
         }
-        (starts.last() == Some(&site)).then_some(starts)
     }
 
     /// By what a reading of these bytes from `from` on is known, if that is in them.

@@ -21,8 +21,10 @@
 
 #define XMODEOP_sites	3
 #define XMODEOP_patch	4
+#define XMODEOP_drop	5
 
 #define XMODE_PATCH_AHEAD	1
+#define XMODE_PATCH_MORE	2
 
 struct xmode_sites {
 	u64 word;
@@ -37,28 +39,21 @@ struct xmode_patch {
 	u64 missing;
 };
 
+struct xmode_drop {
+	u64 alias;
+	u64 flags;
+};
+
 /* How many pages may be missing that the hypervisor looks at. */
 #define MOST_MISSING	32
-
-#define WORDS		(PAGE_SIZE / sizeof(u64))
-/* Words of a page that patches may change, and those of one patch. */
-#define MOST_CHANGED	128
-#define MOST_OF_ONE	20
-/* Words before the one with a site that change if nothing else of it does. */
-#define NEAR_SITE	4
 
 /* A page of a file, and the copy that is executed. Both are held. */
 struct shadow {
 	struct hlist_node node;
 	struct page *original;
 	struct page *patched;
-	long checked;		/* nr_writers when the original was compared */
-	DECLARE_BITMAP(is_changed, WORDS);
-	unsigned int changed;
-	struct {
-		u16 at;
-		u64 was;
-	} word[MOST_CHANGED];
+	long checked;		/* nr_writers when the original was looked at */
+	u64 hash;		/* of what was copied */
 };
 
 /*
@@ -123,40 +118,32 @@ static bool may_change(struct page *original)
 	       mapping->host->i_sb->s_flags & SB_KERNMOUNT;
 }
 
-/* Whether a word was patched; what it was. */
-static bool was_patched(struct shadow *shadow, unsigned int at, u64 *was)
+/*
+ * Two contents of a page have one hash by chance, or because somebody has made
+ * them so, who could as well have left the second one away.
+ */
+static u64 hash_of(struct page *page)
 {
-	unsigned int n;
+	const u64 *word = page_address(page);
+	const u64 *end = word + PAGE_SIZE / sizeof(*word);
+	u64 hash = 0;
 
-	if (!test_bit(at, shadow->is_changed))
-		return false;
-	for (n = 0; n < shadow->changed; n++) {
-		if (shadow->word[n].at == at) {
-			*was = shadow->word[n].was;
-			return true;
-		}
-	}
-	return false;
+	for (; word < end; word++)
+		hash = (rol64(hash, 23) ^ *word) * GOLDEN_RATIO_64;
+	return hash;
 }
 
-/* Whether the original is what it was, but for what was patched. */
+/* Whether the original is what it was. */
 static bool is_fresh(struct shadow *shadow)
 {
-	const u64 *now = page_address(shadow->original);
-	const u64 *copy = page_address(shadow->patched);
 	long writers = atomic_long_read(&nr_writers);
-	unsigned int at;
 	bool stays;
-	u64 was;
 
 	if (shadow->checked == writers)
 		return true;
 	stays = !may_change(shadow->original);
-	for (at = 0; at < WORDS; at++) {
-		if (now[at] != copy[at] &&
-		    (!was_patched(shadow, at, &was) || now[at] != was))
-			return false;
-	}
+	if (hash_of(shadow->original) != shadow->hash)
+		return false;
 	if (stays)
 		shadow->checked = writers;
 	return true;
@@ -211,6 +198,14 @@ struct page *__xlibos_original(struct page *page)
 	return shadow ? shadow->original : page;
 }
 
+/* The hypervisor has patched the page, and may go on with that. */
+static void drop(struct page *page)
+{
+	struct xmode_drop drop = { .alias = (u64)page_address(page) };
+
+	(void)_hypercall2(int, arch_7, XMODEOP_drop, &drop);
+}
+
 /* Frees what nobody maps any more. */
 static void prune(void)
 {
@@ -227,6 +222,7 @@ static void prune(void)
 			continue;
 		hlist_del(&shadow->node);
 		nr_shadows--;
+		drop(shadow->patched);
 		ClearPageOwnerPriv1(shadow->patched);
 		set_page_private(shadow->patched, 0);
 		put_page(shadow->patched);
@@ -259,32 +255,11 @@ static void cast_shadow(struct page *original)
 	get_page(original);
 	shadow->original = original;
 	shadow->patched = patched;
+	shadow->hash = hash_of(patched);
 	SetPageOwnerPriv1(patched);
 	set_page_private(patched, (unsigned long)shadow);
 	hash_add(shadows, &shadow->node, (unsigned long)original);
 	nr_shadows++;
-	spin_unlock(&shadows_lock);
-}
-
-/*
- * Notes which words from @at to before @end are different from the original,
- * which is what it was.
- */
-static void note_changes(struct shadow *shadow, unsigned int at,
-			 unsigned int end)
-{
-	const u64 *original = page_address(shadow->original);
-	const u64 *copy = page_address(shadow->patched);
-
-	spin_lock(&shadows_lock);
-	for (; at < end && shadow->changed < MOST_CHANGED; at++) {
-		if (original[at] == copy[at] ||
-		    __test_and_set_bit(at, shadow->is_changed))
-			continue;
-		shadow->word[shadow->changed].at = at;
-		shadow->word[shadow->changed].was = original[at];
-		shadow->changed++;
-	}
 	spin_unlock(&shadows_lock);
 }
 
@@ -344,7 +319,6 @@ static int patch_page(struct vm_area_struct *vma, struct xmode_patch *patch,
 {
 	bool own = address == (patch->site & PAGE_MASK);
 	struct page *page = page_at(address);
-	struct shadow *shadow;
 	int err = -EINVAL;
 
 	if (page && !shadow_of(page) && !PageAnon(page)) {
@@ -355,20 +329,12 @@ static int patch_page(struct vm_area_struct *vma, struct xmode_patch *patch,
 	}
 	if (!page)
 		return err;
-	shadow = shadow_of(page);
 	/* It may have been patched already, for another process. */
-	if (shadow && shadow->changed + MOST_OF_ONE <= MOST_CHANGED &&
+	if (shadow_of(page) &&
 	    (!own || is_syscall(page_address(page) +
 				offset_in_page(patch->site)))) {
-		unsigned int at = offset_in_page(patch->site) / sizeof(u64);
-
 		patch->alias = (u64)page_address(page) + patch->site - address;
 		err = ask(patch);
-		if (err > 0 || (!err && !own))
-			note_changes(shadow, 0, WORDS);
-		else if (!err)
-			note_changes(shadow, at < NEAR_SITE ? 0 : at - NEAR_SITE,
-				     min_t(unsigned int, at + 2, WORDS));
 	}
 	put_page(page);
 	return err;
@@ -376,7 +342,7 @@ static int patch_page(struct vm_area_struct *vma, struct xmode_patch *patch,
 
 static void patch(unsigned long site)
 {
-	struct xmode_patch patch = { .site = site };
+	struct xmode_patch patch = { .site = site, .flags = XMODE_PATCH_MORE };
 	VMA_ITERATOR(vmi, current->mm, site);
 	struct vm_area_struct *vma = mas_walk(&vmi.mas);
 	unsigned long page = site & PAGE_MASK;
@@ -385,7 +351,7 @@ static void patch(unsigned long site)
 		return;
 	patch.module = module_of(&vmi, vma);
 	if (patch_page(vma, &patch, page) == -EXDEV && page > vma->vm_start) {
-		patch.flags = XMODE_PATCH_AHEAD;
+		patch.flags |= XMODE_PATCH_AHEAD;
 		patch_page(vma, &patch, page - PAGE_SIZE);
 	}
 }
