@@ -34,7 +34,7 @@ pub fn make(guest: &GuestArgs, script: &Script, to: &Path) -> Result<()> {
     };
     let command = ["/bin/bash", "/boot/domain.sh", &mib.to_string(), &cmdline].map(String::from);
     let container = Container::new(&args, &command)?;
-    container.fits(FIRST_MIB)?;
+    container.fits(FIRST_MIB, None)?;
     let first = GuestArgs { kernel: Some(FIRST.into()), guest_mem: Some(format!("{FIRST_MIB}M")), ..GuestArgs::default() };
     iso::make(&run::boot_on_xen(&first, &container.script(), FIRST_MIB)?, to)
 }
