@@ -21,8 +21,12 @@ use crate::source::{Files, Source, unique};
 use crate::{build, sh};
 
 /// What an X-LibOS needs for itself while it unpacks, and what it has beside its files afterwards, in MiB.
-const UNPACKING_MIB: u64 = 32;
-const BESIDE_MIB: u64 = 24;
+const UNPACKING_MIB: u64 = 12;
+const BESIDE_MIB: u64 = 10;
+/// What a vCPU beyond the first one adds.
+const VCPU_MIB: u64 = 1;
+/// One part in so many describes the others: struct pages and page tables.
+const DESCRIBED: u64 = 50;
 /// The least that one of several containers gets if nothing is said, in MiB.
 const USUAL_MIB: u64 = 192;
 
@@ -130,13 +134,14 @@ impl Container {
         Script::Container(self.own.0.clone())
     }
 
-    /// How much memory a guest must have for it, in MiB.
-    pub fn needs(&self) -> u64 {
+    /// How much memory a guest with so many vCPUs, one if that is not said, must have for it, in MiB.
+    pub fn needs(&self, vcpus: Option<u32>) -> u64 {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         let (packed, unpacked) = (mib(self.packed), mib(self.unpacked));
         // Both are there until all is unpacked; and the initial file system takes no more than half of what is left beside
         // the packed files.
-        (packed + unpacked + UNPACKING_MIB).max(packed + 2 * unpacked + BESIDE_MIB)
+        let least = (packed + unpacked + UNPACKING_MIB).max(packed + 2 * unpacked + BESIDE_MIB);
+        least + least / DESCRIBED + VCPU_MIB * u64::from(vcpus.unwrap_or(1).saturating_sub(1))
     }
 
     /// How large its initial RAM disk is, in MiB.
@@ -160,12 +165,12 @@ impl Container {
         sum
     }
 
-    /// Whether a guest with so much memory can hold it.
+    /// Whether a guest with so much memory, and so many vCPUs, can hold it.
     ///
     /// # Errors
     /// How much it needs, if it cannot.
-    pub fn fits(&self, mem_mib: u64) -> Result<()> {
-        let needed = self.needs();
+    pub fn fits(&self, mem_mib: u64, vcpus: Option<u32>) -> Result<()> {
+        let needed = self.needs(vcpus);
         if needed > mem_mib {
             bail!(
                 "{} needs a guest of {needed} MiB (its files are {} MiB packed, and {} MiB unpacked, which may be half of the memory); \
@@ -191,12 +196,12 @@ impl Container {
     pub fn place(all: &[Self], guest: &mut GuestArgs) -> Result<Script> {
         let first = all.first().context("no container")?;
         if all.len() > 1 {
-            let most = all.iter().map(Self::needs).max().unwrap_or(0).max(USUAL_MIB);
+            let most = all.iter().map(|c| c.needs(guest.vcpus)).max().unwrap_or(0).max(USUAL_MIB);
             guest.guest_mem.get_or_insert_with(|| format!("{most}M"));
         }
         if let Some(mem) = &guest.guest_mem {
             let mem = mib(mem)?;
-            all.iter().try_for_each(|c| c.fits(mem))?;
+            all.iter().try_for_each(|c| c.fits(mem, guest.vcpus))?;
         }
         let placed = |c: &Self| Some(Placed { name: c.name.clone()?, shared: c.shared.as_ref()?.0.clone(), own: c.own.0.clone() });
         guest.containers = all.iter().filter_map(placed).collect();
@@ -275,14 +280,15 @@ mod tests {
             packed: packed << 20,
             unpacked: unpacked << 20,
         };
-        assert!(with(30, 100).fits(254).is_ok());
-        assert!(with(30, 100).fits(253).is_err());
-        assert!(with(200, 10).fits(241).is_err());
+        assert!(with(30, 100).fits(244, None).is_ok());
+        assert!(with(30, 100).fits(243, Some(1)).is_err());
+        assert!(with(30, 100).fits(250, Some(8)).is_err());
+        assert!(with(200, 10).fits(225, None).is_err());
         let two = [with(30, 100), with(30, 10)];
         assert_eq!(Container::files_mib(&two), 30);
         let mut guest = GuestArgs::default();
         Container::place(&two, &mut guest).expect("room for all");
-        assert_eq!((guest.guest_mem.as_deref(), guest.containers.len()), (Some("254M"), 2));
+        assert_eq!((guest.guest_mem.as_deref(), guest.containers.len()), (Some("244M"), 2));
         let mut guest = GuestArgs { guest_mem: Some("100M".into()), ..GuestArgs::default() };
         assert!(Container::place(&[with(30, 100), with(30, 10)], &mut guest).is_err());
     }

@@ -33,7 +33,7 @@ pub fn make(guest: &GuestArgs, script: &Script, to: &Path) -> Result<()> {
         command.extend([name, mib.to_string(), domain.cmdline.clone()]);
     }
     let container = Container::new(&ContainerArgs { rootfs: vec!["debian:xen".into()], add, ..ContainerArgs::default() }, &command)?;
-    container.fits(FIRST_MIB)?;
+    container.fits(FIRST_MIB, None)?;
     let first = GuestArgs {
         kernel: Some(FIRST.into()),
         guest_mem: Some(format!("{FIRST_MIB}M")),

@@ -22,7 +22,7 @@ pub fn machine_mib(args: &RunArgs, guest: &GuestArgs, containers: &[Container]) 
     if let Some(mem) = &args.machine_mem {
         return mib(mem);
     }
-    let needs: u64 = containers.iter().map(Container::needs).max().unwrap_or(0);
+    let needs: u64 = containers.iter().map(|c| c.needs(guest.vcpus)).max().unwrap_or(0);
     let Some(each) = guest.guest_mem.as_deref().map(mib).transpose()? else {
         return Ok(USUAL_MIB.max(needs + OWN_MIB));
     };
@@ -84,7 +84,7 @@ pub fn plan(args: &RunArgs) -> Result<Plan> {
     guest.kernel.get_or_insert_with(|| kernel(args.on, guest.vcpus).into());
     if args.on == On::XenDomain {
         // There it gets a part of the machine, and not what is left.
-        let needs = containers.iter().map(Container::needs).max().unwrap_or(0);
+        let needs = containers.iter().map(|c| c.needs(guest.vcpus)).max().unwrap_or(0);
         guest.guest_mem.get_or_insert_with(|| format!("{needs}M"));
     }
     let script = Container::place(&containers, &mut guest)?;

@@ -254,7 +254,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     let plan = plan::plan(args)?;
     let mem_mib = plan::machine_mib(args, &plan.guest, &plan.containers)?;
     if plan.guest.guest_mem.is_none() {
-        plan.containers.iter().try_for_each(|c| c.fits(mem_mib))?;
+        plan.containers.iter().try_for_each(|c| c.fits(mem_mib, plan.guest.vcpus))?;
     }
     let own = |name: &str, end: &str| {
         let path = sh::target(&format!("runs/{name}-{}.{end}", std::process::id()))?;

@@ -77,7 +77,7 @@ impl Many {
         let args =
             ContainerArgs { rootfs: vec![footprint::small()?], containers: Some(count), add: add.to_vec(), ..ContainerArgs::default() };
         let containers = Container::all(&args, &["sh", "-c", command].map(String::from), false)?;
-        let each_mib = containers.first().map(Container::needs).context("no container")?;
+        let each_mib = containers.first().map(|c| c.needs(None)).context("no container")?;
         let mut guest = GuestArgs { kernel: Some(run::LIBOS.into()), guest_mem: Some(format!("{each_mib}M")), ..GuestArgs::default() };
         let script = Container::place(&containers, &mut guest)?;
         let image = crate::sh::target(&format!("bench/{name}.iso"))?;

@@ -32,7 +32,7 @@ fn checks(log: &str) -> BTreeMap<String, String> {
 fn checks_at(place: Place, kernel: Option<&str>) -> Result<BTreeMap<String, String>> {
     let args = ContainerArgs::workloads();
     let container = Container::new(&args, &ContainerArgs::workloads_command())?;
-    container.fits(MACHINE_MIB)?;
+    container.fits(MACHINE_MIB, None)?;
     let name = place.name();
     let boot = place.boot(kernel.unwrap_or(place.kernel()), &container.script(), "workloads", Switch::On)?;
     let machine = Machine { timeout: Some(TIMEOUT), ..machine(boot, &format!("workloads-{name}"))? };

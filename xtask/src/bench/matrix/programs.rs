@@ -40,7 +40,7 @@ fn under_load(column: Column, rootfs: &str, script: &str, run: u32) -> Result<Ve
     let mut args = ContainerArgs { rootfs: vec![rootfs.into()], ..ContainerArgs::workloads() };
     args.add.push(format!("{}:/ops", build::programs()?.join("ops").display()));
     let container = Container::new(&args, &["/bin/bash".into(), format!("/workloads/{script}")])?;
-    container.fits(MACHINE_MIB)?;
+    container.fits(MACHINE_MIB, None)?;
     let (place, name) = (column.place(), format!("programs-{}-{script}-{run}", column.name()));
     let boot = place.boot(column.kernel(), &container.script(), &name, column.abom())?;
     eprintln!("xtask: programs of {script}, {}, with an instruction as the clock: some minutes", column.name());
