@@ -32,7 +32,7 @@ const PLACES: [Place; 2] = [
     Place { rootfs: "debian:languages", mem_mib: 3072, parts: &[("go", 1), ("rust", 1), ("java", 1), ("node", 1), ("gcc", 8)] },
 ];
 /// How long servers are under load, in seconds.
-const LOAD: u32 = 30;
+const LOAD: u32 = 60;
 /// How long one may take.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
