@@ -67,17 +67,17 @@ pub struct Many {
 }
 
 impl Many {
-    /// `count` of them, each of which does `command`, with more files if there are any to `add`; files of the run begin with
-    /// `name`.
+    /// `count` of them, each of which does `command`, with more files if there are any to `add`, and with `room_mib` more than
+    /// the least memory; files of the run begin with `name`.
     ///
     /// # Errors
     /// What is wrong with the files.
-    pub fn new(name: &str, count: u32, command: &str, add: &[String]) -> Result<Self> {
+    pub fn new(name: &str, count: u32, command: &str, add: &[String], room_mib: u64) -> Result<Self> {
         let name = format!("{name}-{count}");
         let args =
             ContainerArgs { rootfs: vec![footprint::small()?], containers: Some(count), add: add.to_vec(), ..ContainerArgs::default() };
         let containers = Container::all(&args, &["sh", "-c", command].map(String::from), false)?;
-        let each_mib = containers.first().map(|c| c.needs(None)).context("no container")?;
+        let each_mib = containers.first().map(|c| c.needs(None) + room_mib).context("no container")?;
         let mut guest = GuestArgs { kernel: Some(run::LIBOS.into()), guest_mem: Some(format!("{each_mib}M")), ..GuestArgs::default() };
         let script = Container::place(&containers, &mut guest)?;
         let image = crate::sh::target(&format!("bench/{name}.iso"))?;
@@ -106,7 +106,7 @@ impl Many {
 
 /// `count` containers, until they are idle and have been looked at.
 pub fn idle(count: u32) -> Result<Row> {
-    let many = Many::new("containers", count, IDLE, &[])?;
+    let many = Many::new("containers", count, IDLE, &[], 0)?;
     let Many { containers, each_mib, image, name } = &many;
     let place = Place::new(name, std::process::id(), name.clone())?;
     let names: Vec<_> = containers.iter().map(|c| c.name.clone().unwrap_or_else(|| ALONE.into())).collect();

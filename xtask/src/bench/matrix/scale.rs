@@ -13,6 +13,8 @@ use crate::build;
 const ELSEWHERE: &str = "containers are X-LibOS on the X-Kernel";
 /// Operations that are counted beside others.
 const OPERATIONS: &str = "getpid switch-processes fork-exit-wait fork-exec-wait page-fault";
+/// What they touch, and some, in MiB.
+const ROOM_MIB: u64 = 20;
 /// The part, and what a row of it is called.
 const PART: &str = "scale";
 pub const ALONE: &str = "1 container";
@@ -44,7 +46,7 @@ fn beside(count: u32) -> Result<Vec<Done>> {
     // One that is alone has no number in its name.
     let others = "*-[2-9]|*-[1-9][0-9]|*-[1-9][0-9][0-9]) sleep 140;;";
     let command = format!("read name < /proc/sys/kernel/hostname; case $name in {others} *) sleep 100; /ops library {OPERATIONS};; esac");
-    let many = Many::new("scale", count, &command, &[format!("{}:/ops", build::programs()?.join("ops").display())])?;
+    let many = Many::new("scale", count, &command, &[format!("{}:/ops", build::programs()?.join("ops").display())], ROOM_MIB)?;
     eprintln!("xtask: operations in one of {count} containers, with an instruction as the clock");
     let counted = counted::on(many.machine()?, many.name(), "", false)?;
     let done = counted.stretches("OPS ")?;
