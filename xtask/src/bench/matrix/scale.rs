@@ -12,7 +12,7 @@ use crate::build;
 /// Why the other columns are empty.
 const ELSEWHERE: &str = "containers are X-LibOS on the X-Kernel";
 /// Operations that are counted beside others.
-const OPERATIONS: &str = "getpid switch-processes fork-exit-wait fork-exec-wait page-fault";
+const OPERATIONS: &str = "getpid pipe-round-trip switch-processes fork-exit-wait fork-exec-wait page-fault";
 /// What they touch, and some, in MiB.
 const ROOM_MIB: u64 = 20;
 /// The part, and what a row of it is called.
