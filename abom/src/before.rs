@@ -43,8 +43,8 @@ pub fn instructions(reader: &mut Reader<'_>, site: u64, facts: &Facts<'_>) -> Be
         }
     };
     // What another patch has taken, and what is ahead of it, does not lead to the site any more.
-    if let Some(free) = before.iter().position(|i| facts.is_taken(i.ip(), i.next_ip())) {
-        before.truncate(free);
+    if let Some(taken) = before.iter().position(|i| facts.is_taken(i.ip(), i.next_ip())) {
+        before.truncate(taken);
     }
     before
 }
@@ -129,7 +129,7 @@ mod tests {
     use std::vec::Vec;
 
     const BYTES: Facts<'static> =
-        Facts { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, taken: &[], tails: &[], page: None, seen: None };
+        Facts { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, taken: &[], tail: None, page: None, seen: None };
 
     fn lengths(bytes: &[u8], facts: &Facts<'_>) -> Vec<usize> {
         let mut reader = Reader::new(Code::new(bytes, 0x1000));

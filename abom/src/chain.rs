@@ -1,9 +1,9 @@
 //! Ways through several gaps: for sites where no call can be, or that have no gap for one.
 //!
-//! By the jump entry, what is executed is `lea rcx, [behind the site]; jmp [slot]`, with the number in eax as the program has put it. Nothing
-//! is pushed, so nothing about the stack has to be known, and nothing about the instructions before the site either: the
-//! two bytes of `syscall` itself become a short jump. Both parts need fourteen bytes, more than most gaps have; so each may
-//! be in a gap of its own:
+//! By the jump entry, what is executed is `lea rcx, [behind the site]; jmp [slot]`, with the number in eax as the program
+//! has put it. Nothing is pushed, so nothing about the stack has to be known, and nothing about the instructions before the
+//! site either: the two bytes of `syscall` itself become a short jump. Both parts need fourteen bytes, more than most gaps
+//! have; so each may be in a gap of its own:
 //!
 //! ```text
 //! site:  jmp short a    a:  jmp b    b:  lea rcx, [behind the site]   jmp c    c:  jmp [slot]
@@ -47,7 +47,7 @@ pub fn jump_entry(site: &Site<'_, '_>, slot: [u8; 4], gaps: &Gaps) -> Option<Hop
 /// The plan by a call of a jump to the slot for any number, one of another site's or one of its own.
 pub fn shared_call(site: &Site<'_, '_>, gaps: &Gaps) -> Option<Hop> {
     site.may_push(None).ok()?;
-    if let Some(&tail) = site.facts.tails.first() {
+    if let Some(tail) = site.facts.tail {
         return by(site, &Way::Call(tail), gaps);
     }
     let jump = jump_by(displacement(site.ways.table.any())?);
@@ -55,7 +55,7 @@ pub fn shared_call(site: &Site<'_, '_>, gaps: &Gaps) -> Option<Hop> {
     let mut others = gaps.clone();
     let tail = others.remove(own).start;
     let mut hop = by(site, &Way::Call(tail), &others)?;
-    hop.gaps.try_insert(0, site.in_gap(tail, &jump)?).ok()?;
+    hop.gaps.try_insert(0, site.in_gap(Form::Hop, tail, &jump)?).ok()?;
     Some(hop)
 }
 
@@ -86,6 +86,7 @@ impl Way {
     }
 }
 
+/// The plan by one of the ways, from the site itself or from an instruction before it.
 fn by(site: &Site<'_, '_>, way: &Way, gaps: &Gaps) -> Option<Hop> {
     let mut search = Search { gaps, way, behind: site.behind, looks: LOOKS };
     if !site.is_cancellation_point() {
@@ -351,12 +352,15 @@ mod tests {
         assert_eq!((call.address(), call.new_bytes()[0], first.site.how().form), (AT + 15, 0xe8, Form::Hop));
         assert_eq!(walk(&written(bytes.clone(), &first), site, site + 2), [M::Jmp, M::Call, M::Jmp, M::Jmp]);
         // The next one needs but the other gap.
-        let (taken, tails) = ([tail.region().clone()], [AT + 26]);
-        let second = with(&Facts { taken: &taken, tails: &tails, ..none }).expect("a plan");
+        let (taken, tail) = ([tail.region().clone()], Some(AT + 26));
+        let second = with(&Facts { taken: &taken, tail, ..none }).expect("a plan");
         assert_eq!((second.gaps.len(), second.gaps[0].new_bytes()), (1, call.new_bytes()));
         assert!(with(&Facts { taken: &taken, ..none }).is_err());
+        // All in one page, and in no other.
+        assert_eq!(with(&Facts { page: Some(AT), ..none }).expect("a plan"), first);
+        assert!(with(&Facts { page: Some(AT + 0x1000), ..none }).is_err());
         // Where there may be no call, there is not room enough.
-        assert!(with(&Facts { red_zone: RedZone::Used, tails: &tails, ..none }).is_err());
+        assert!(with(&Facts { red_zone: RedZone::Used, tail, ..none }).is_err());
     }
 
     #[test]

@@ -16,8 +16,8 @@ pub struct Facts<'a> {
     pub red_zone: RedZone,
     /// What other patches have taken ([`crate::Patch::region`]). The bytes given are those from before.
     pub taken: &'a [Range<u64>],
-    /// Where other patches near by have a jump to the slot for any number ([`crate::Patch::tail`]): it can be called.
-    pub tails: &'a [u64],
+    /// Where another patch of the page has a jump to the slot for any number ([`crate::Patch::tail`]): it can be called.
+    pub tail: Option<u64>,
     /// The page that all of a patch must be in, if it must be in one: pages are patched by themselves.
     pub page: Option<u64>,
     /// What was seen when the site made a system call by the instruction.
@@ -28,7 +28,7 @@ impl<'a> Facts<'a> {
     /// In the X-Kernel: bytes, the registers of one system call, and the patches around.
     #[must_use]
     pub const fn trapped(seen: Seen, taken: &'a [Range<u64>]) -> Self {
-        Self { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, taken, tails: &[], page: None, seen: Some(seen) }
+        Self { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, taken, tail: None, page: None, seen: Some(seen) }
     }
 
     /// Whether `len` bytes at `at` may be written.

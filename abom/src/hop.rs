@@ -39,6 +39,9 @@ pub(crate) const NEAR: usize = 5;
 /// The most gaps that a site uses.
 pub const MOST_GAPS: usize = 5;
 
+/// A site this near to its page's beginning may be reached from the page before.
+pub const AHEAD: u64 = 32;
+
 /// What has to be written for a site: first what is in gaps, then the jump to it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Hop {
@@ -168,25 +171,24 @@ impl Site<'_, '_> {
         self.before.get(n).is_some_and(goes_on) && self.is_movable(n)
     }
 
-    /// A patch of a gap.
-    pub(crate) fn in_gap(&self, at: u64, bytes: &[u8]) -> Option<Patch> {
-        let how = How { pattern: Pattern::of(&self.before), form: Form::Hop };
-        let end = at.checked_add(bytes.len() as u64)?;
+    /// A patch that has taken what is before `end`.
+    fn patch(&self, form: Form, at: u64, bytes: &[u8], end: u64) -> Option<Patch> {
+        let how = How { pattern: Pattern::of(&self.before), form };
         Patch::new(at, self.code.bytes(at, bytes.len())?, bytes, Inner::new(), end, how).filter(|patch| self.may_write(patch))
+    }
+
+    /// A patch of a gap.
+    pub(crate) fn in_gap(&self, form: Form, at: u64, bytes: &[u8]) -> Option<Patch> {
+        self.patch(form, at, bytes, at.checked_add(bytes.len() as u64)?)
     }
 
     /// The patches: of gaps, in the order in which they are to be written, and of the site.
     pub(crate) fn written(&self, form: Form, gaps: &[(u64, &Filling)], site: (u64, &[u8])) -> Option<Hop> {
-        let how = How { pattern: Pattern::of(&self.before), form };
-        let patch = |at: u64, bytes: &[u8], end: u64| {
-            let patch = Patch::new(at, self.code.bytes(at, bytes.len())?, bytes, Inner::new(), end, how);
-            patch.filter(|patch| self.may_write(patch))
-        };
         let mut all = ArrayVec::new();
         for (at, bytes) in gaps {
-            all.try_push(patch(*at, bytes, at.checked_add(bytes.len() as u64)?)?).ok()?;
+            all.try_push(self.in_gap(form, *at, bytes)?).ok()?;
         }
-        Some(Hop { gaps: all, site: patch(site.0, site.1, self.behind)? })
+        Some(Hop { gaps: all, site: self.patch(form, site.0, site.1, self.behind)? })
     }
 }
 

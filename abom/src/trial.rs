@@ -36,7 +36,7 @@ pub fn facts<'a>(starts: &'a [u64], taken: &'a [Range<u64>]) -> Facts<'a> {
         inside: Inside::Caught,
         red_zone: RedZone::Unknown,
         taken,
-        tails: &[],
+        tail: None,
         page: None,
         seen: Some(Seen::default()),
     }

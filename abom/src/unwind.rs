@@ -211,6 +211,14 @@ mod tests {
     }
 
     #[test]
+    fn the_same_module_elsewhere() {
+        let bytes = image(&[0x1000, 0x1040]);
+        let functions = Functions::of(&mut read(&bytes), BASE).expect("a table").moved(PAGE);
+        let mut there = |address: u64, buf: &mut [u8]| read(&bytes)(address - PAGE, buf);
+        assert_eq!(functions.around(&mut there, BASE + PAGE + 0x1041), Some((BASE + PAGE + 0x1040, None)));
+    }
+
+    #[test]
     fn nothing_is_found_in_an_empty_table() {
         assert_eq!(function_start(&mut read(&image(&[])), BASE, BASE + 0x1000), None);
     }

@@ -46,7 +46,7 @@ fn outcome(line: &Line<'_>) -> String {
     let seen = Seen { rax: 39, rsp: 0x7fff_0000, ..Seen::default() };
     let entered = [site];
     let taken = [std::ops::Range { start: BASE + 5, end: BASE + 7 }];
-    let bytes = Facts { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, taken: &[], tails: &[], page: None, seen: None };
+    let bytes = Facts { starts: None, inside: Inside::Caught, red_zone: RedZone::Unknown, taken: &[], tail: None, page: None, seen: None };
     let facts = match line.view {
         "whole" => Facts { starts: Some(&starts), inside: Inside::Entered(&[]), red_zone: RedZone::Unused, ..bytes },
         "entered" => Facts { starts: Some(&starts), inside: Inside::Entered(&entered), red_zone: RedZone::Unused, ..bytes },

@@ -232,7 +232,7 @@ fn patch(bytes: &[u8], stubs: Option<Reach>, site: usize) -> Patch {
         inside: Inside::Caught,
         red_zone,
         taken: &[],
-        tails: &[],
+        tail: None,
         page: None,
         seen: Some(Seen { rax: NUMBER.into(), ..Seen::default() }),
     };
@@ -253,7 +253,7 @@ fn by_gap(bytes: &[u8], near: bool, site: usize) -> Patch {
     let code = Code::new(&all, BASE);
     let starts: Vec<u64> = code.starts(BASE).collect();
     let facts =
-        Facts { starts: Some(&starts), inside: Inside::Caught, red_zone: RedZone::Used, taken: &[], tails: &[], page: None, seen: None };
+        Facts { starts: Some(&starts), inside: Inside::Caught, red_zone: RedZone::Used, taken: &[], tail: None, page: None, seen: None };
     let ways = Ways { table: Table::X_CONTAINER, stubs: None };
     hop(&code, BASE + site as u64, &ways, &facts, &gaps::find(&code, &starts)).expect("a plan").site
 }

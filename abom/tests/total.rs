@@ -72,8 +72,7 @@ proptest! {
         let mut starts: Vec<u64> = (0..bytes.len() as u64).map(|n| at.wrapping_add(n)).collect();
         starts.sort_unstable();
         let taken: Vec<_> = list.iter().skip(3).map(|&start| start..start.saturating_add(5)).collect();
-        let tails = [list.first().copied().unwrap_or(at), at.wrapping_add(seen[1] % 0x1000)];
-        let tails = if bit(12) { &tails[..] } else { &[] };
+        let tail = bit(12).then(|| list.first().copied().unwrap_or(at.wrapping_add(seen[1] % 0x1000)));
         let table = if bit(0) { Table::X_CONTAINER } else { Table::new(0x6_0000, 510).expect("a table") };
         let table = if bit(1) { table.with_jump(0x7_0000).expect("a slot") } else { table };
         let stubs = [None, Some(Reach::Near), Some(Reach::Near), Some(Reach::Slot)][(choice >> 2 & 3) as usize];
@@ -82,7 +81,7 @@ proptest! {
             starts: bit(6).then_some(&starts),
             inside,
             red_zone: [RedZone::Unknown, RedZone::Unused, RedZone::Used, RedZone::Unknown][(choice >> 7 & 3) as usize],
-            taken: &[], tails: &[], page: None,
+            taken: &[], tail: None, page: None,
             seen: bit(9).then_some(Seen { rax: seen[0] % 600, rsp: seen[1], arguments: [seen[2]; 6], rflags: seen[3] }),
         };
         let linear: Vec<u64> = code.starts(at).collect();
@@ -94,7 +93,7 @@ proptest! {
         let caught = matches!(inside, Inside::Caught);
         let sites = bytes.windows(2).enumerate().filter(|(_, w)| *w == [0x0f, 0x05]).map(|(n, _)| n);
         for site in sites.chain([0, 1, bytes.len()]).map(|n| at.wrapping_add(n as u64)) {
-            let facts_of_gaps = Facts { taken: &taken, tails, ..facts };
+            let facts_of_gaps = Facts { taken: &taken, tail, ..facts };
             if let Ok(hop) = hop(&code, site, &Ways { table, stubs: None }, &facts_of_gaps, &holes) {
                 check_hop(&hop, &code, site, &holes);
             }

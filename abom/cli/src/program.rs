@@ -207,7 +207,7 @@ impl<'a> Program<'a> {
         let area = self.elf.code.iter().find(|a| a.has(site)).ok_or(Refusal::NoSyscall)?;
         let code = Code::new(area.bytes, area.address);
         let unknown =
-            Facts { starts: None, inside: Inside::Unknown, red_zone: RedZone::Unknown, taken: &[], tails: &[], page: None, seen: None };
+            Facts { starts: None, inside: Inside::Unknown, red_zone: RedZone::Unknown, taken: &[], tail: None, page: None, seen: None };
         let Some(function) = self.function_of(site).filter(|f| f.whole) else { return Ok((code, unknown)) };
         if function.starts.binary_search(&site).is_err() {
             return Err(Refusal::NoSyscall);
@@ -217,7 +217,7 @@ impl<'a> Program<'a> {
             inside: Inside::Entered(&self.entered),
             red_zone: function.red_zone,
             taken: &[],
-            tails: &[],
+            tail: None,
             page: None,
             seen: None,
         };

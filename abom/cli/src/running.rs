@@ -8,8 +8,8 @@ use std::ops::Range;
 use abom::after::{Ask, scan};
 use abom::code::SYSCALL;
 use abom::gaps::Extent;
-use abom::hop::Hop;
-use abom::{Code, Facts, How, Inside, Patch, Plan, RedZone, Refusal, Table, Ways, gaps, hop, plan, redzone, unwind};
+use abom::hop::{AHEAD, Hop};
+use abom::{Code, Facts, How, Inside, Patch, RedZone, Refusal, Table, Ways, gaps, hop, plan, redzone, unwind};
 use object::elf::PT_LOAD;
 use object::read::elf::{FileHeader, ProgramHeader};
 
@@ -23,8 +23,6 @@ const BEFORE: u64 = 64;
 const AFTER: u64 = 320;
 const FUNCTION: u64 = 16384;
 const ELSEWHERE: u64 = 64;
-/// A site this near to its page's beginning may be reached from the page before.
-const AHEAD: u64 = 32;
 /// The most of a function that is looked at as a whole.
 const WHOLE: u64 = 6144;
 
@@ -42,8 +40,8 @@ impl Taken {
     }
 
     /// Where the page has a jump that others may share.
-    fn tails(&self, page: u64) -> Vec<u64> {
-        self.tails.iter().copied().filter(|at| at / PAGE == page / PAGE).collect()
+    fn tail(&self, page: u64) -> Option<u64> {
+        self.tails.iter().copied().find(|at| at / PAGE == page / PAGE)
     }
 }
 
@@ -66,20 +64,20 @@ pub fn how(program: &Program<'_>, site: u64, taken: &mut Taken) -> Result<How, R
         inside: Inside::Caught,
         red_zone: RedZone::Unknown,
         taken: &taken.regions,
-        tails: &[],
+        tail: None,
         page: Some(page),
         seen: None,
     };
-    let mut planned = plan(&code, site, &WAYS, &facts);
+    let mut planned = plan::call(&code, site, WAYS.table, &facts);
     let mut red_zone = RedZone::Unknown;
     if planned.as_ref().is_err_and(|refusal| *refusal == Refusal::RedZoneLive) {
         red_zone = below_stack(program, function);
         if red_zone == RedZone::Unused {
-            planned = plan(&code, site, &WAYS, &Facts { red_zone, ..facts });
+            planned = plan::call(&code, site, WAYS.table, &Facts { red_zone, ..facts });
         }
     }
     match planned {
-        Ok(Plan::Call(patch)) => {
+        Ok(patch) => {
             taken.add(&patch);
             return Ok(patch.how());
         }
@@ -91,10 +89,7 @@ pub fn how(program: &Program<'_>, site: u64, taken: &mut Taken) -> Result<How, R
     }
     let ahead = page.checked_sub(PAGE).filter(|_| site.saturating_sub(page) < AHEAD);
     let facts = Facts { red_zone, starts: None, ..facts };
-    let beside = |page: u64| {
-        let tails = taken.tails(page);
-        beside(program, site, function, &Facts { page: Some(page), tails: &tails, ..facts })
-    };
+    let beside = |page: u64| beside(program, site, function, &Facts { page: Some(page), tail: taken.tail(page), ..facts });
     let hop = beside(page).or_else(|refusal| ahead.ok_or(refusal).and_then(|page| beside(page).map_err(|_| refusal)))?;
     hop.gaps.iter().chain([&hop.site]).for_each(|patch| taken.add(patch));
     Ok(hop.site.how())

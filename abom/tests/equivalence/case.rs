@@ -209,7 +209,7 @@ impl Case {
         let mut bytes = [0xcc, 0x90].repeat(32);
         bytes.extend(&self.program.code);
         let code = Code::new(&bytes, CODE - 64);
-        let (mut patches, mut taken, mut tails) = (Vec::<Patch>::new(), Vec::new(), Vec::new());
+        let (mut patches, mut taken, mut tail) = (Vec::<Patch>::new(), Vec::new(), None);
         let (mut stub, mut far) = (STUBS, FAR_STUBS);
         for (n, (&site, seen)) in self.program.sites.iter().zip(seen).enumerate() {
             let Some(seen) = seen else { continue };
@@ -235,7 +235,7 @@ impl Case {
                 },
                 red_zone,
                 taken: &taken,
-                tails: &tails,
+                tail,
                 page: None,
                 seen: (fault != Fault::RedZone).then_some(*seen),
             };
@@ -258,9 +258,9 @@ impl Case {
                         write(&hop, fault, machine);
                         *counts.entry(hop.site.how().to_string()).or_default() += 1;
                         taken.extend(hop.gaps.iter().chain([&hop.site]).map(|p| p.region().clone()));
-                        let made = hop.gaps.iter().filter_map(|p| p.tail(&way.ways.table));
-                        *counts.entry("shared tails".into()).or_default() += made.clone().count() as u64;
-                        tails.extend(made);
+                        let made = hop.gaps.iter().find_map(|p| p.tail(&way.ways.table));
+                        *counts.entry("shared tails".into()).or_default() += u64::from(made.is_some());
+                        tail = tail.or(made);
                         patches.extend(hop.gaps.into_iter().chain([hop.site]));
                     }
                     Err(refusal) => *counts.entry(format!("refused {}", refusal.name())).or_default() += 1,

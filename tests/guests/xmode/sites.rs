@@ -145,7 +145,7 @@ pub fn patched() {
 
 /// A page with several sites: once it is ready, those that trap later are patched at once, while its mappings are what they were.
 pub fn ready() {
-    let (word, page) = (memory::page(), user::code_page());
+    let (word, page, elsewhere) = (memory::page(), user::code_page(), memory::page());
     let at = |n: u64| START + 16 * n;
     let mut code = [0x90; 64 + 16 * 5];
     for (n, place) in (0..).zip(code[64..].chunks_exact_mut(16)) {
@@ -160,14 +160,26 @@ pub fn ready() {
     };
     let is_patched = |n: u64| instr::load64(page + 64 + 16 * n) & 0xff_ffff == 0x25_14ff;
     let drop = |flags| call(__HYPERVISOR_xmode_op, XMODEOP_drop, &mut XmodeDrop { alias: page + 8, flags });
+    // The first page of its module, for what the X-Kernel knows of that.
+    let head = |frame: u64| memory::set_va(user::STACK, memory::mfn(frame) * PAGE | CODE_RW);
+    let first = memory::page();
+    equal("a module begins somewhere", head(first), 0);
     equal("sites are kept", keep(word, 0), 0);
     holds("the first one is told of", told(0));
-    equal("and patched, as others may be", patch(at(0) + 5, page + 64 + 5, XMODE_PATCH_MORE), 0);
-    holds("the second one is not told of", !told(1));
+    let (site, alias, module) = (at(0) + 5, page + 64 + 5, user::STACK);
+    let mut wish = XmodePatch { site, alias, module, flags: XMODE_PATCH_MORE, ..XmodePatch::default() };
+    equal("and patched, as others may be", call(__HYPERVISOR_xmode_op, XMODEOP_patch, &mut wish), 0);
+    equal("another module is there", head(elsewhere), 0);
+    holds("the second one is told of", told(1) && !is_patched(1));
+    equal("the module is there again", head(first), 0);
+    holds("the second one is not told of then", !told(1));
     holds("it is patched at once", is_patched(1));
     let mapping = memory::mfn(page) * PAGE;
     equal("the kernel cannot write any more", memory::set_va(page, mapping | 0x21), 0);
     holds("the third one is told of", told(2) && !is_patched(2));
+    equal("the kernel writes elsewhere", memory::set_va(page, memory::mfn(elsewhere) * PAGE | 0x63), 0);
+    holds("the third one is told of then, too", told(2));
+    holds("and nothing is written there", instr::load64(elsewhere + 64 + 32) == 0);
     equal("the kernel can write again", memory::set_va(page, mapping | 0x63), 0);
     equal("the process can write", protect(CODE_RW), 0);
     holds("the third one is told of again", told(2) && !is_patched(2));

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use abom::hop::AHEAD;
 use abom::steps::{Others, Step, Steps};
 use abom::{How, Patch, Refusal, Seen};
 use pv_core::sites::Site;
@@ -18,9 +19,6 @@ use crate::domain::vcpu::VcpuState;
 use crate::mm::guest_access;
 use crate::pv::hypercall::HcCx;
 use crate::trace;
-
-/// A site this near to its page's beginning may be reached from the page before.
-const AHEAD: u64 = 32;
 
 /// Patches the site that the kernel was told of last. Returns in how many other places of the page something was written.
 ///
@@ -72,7 +70,7 @@ pub fn patch(cx: &mut HcCx<'_>, wish: &mut XmodePatch) -> Result<usize, Errno> {
 /// Patches a site that has just trapped, if its page is ready. False if the kernel has to be asked.
 pub fn at_once(domain: &Domain, state: &VcpuState, (site, key, seen): (u64, Site, Seen)) -> bool {
     // The kernel might take the page away meanwhile, on another CPU.
-    if domain.vcpus().len() != 1 {
+    if !has_one_vcpu(domain) {
         return false;
     }
     let page = site & !(PAGE - 1);
@@ -108,8 +106,9 @@ fn carry_out(place: &Place<'_>, key: Site, delta: u64) -> Result<usize, Trouble>
         Errno::EPERM
     })?;
     let (others, how) = (writes.len().saturating_sub(1), writes.last().map(Patch::how));
+    let alone = has_one_vcpu(domain);
     for patch in writes {
-        let (alone, address) = (domain.vcpus().len() == 1, patch.address());
+        let address = patch.address();
         let steps = patch.apply(if alone { Others::None } else { Others::Any });
         // Before the first byte is written: a thread may meet it.
         let kept = remember(domain, Written::new(frame, patch))?;
@@ -144,6 +143,11 @@ pub fn drop_page(domain: &Domain, dropped: &XmodeDrop) -> Result<(), Errno> {
         abom.ready.drop(dropped.alias);
     }
     Ok(())
+}
+
+/// Whether nobody executes the domain's programs meanwhile.
+fn has_one_vcpu(domain: &Domain) -> bool {
+    domain.vcpus().len() == 1
 }
 
 /// Keeps the patch for [`super::invalid_opcode`], instead of one that was at its place before. Nothing is allocated or freed

@@ -31,8 +31,8 @@ const NEAR: usize = 128;
 struct Taken {
     /// What they have taken.
     regions: ArrayVec<Range<u64>, NEAR>,
-    /// Jumps that other sites can call: one is enough.
-    tails: ArrayVec<u64, 1>,
+    /// A jump in the page that other sites can call.
+    tail: Option<u64>,
 }
 
 /// Why there is no answer.
@@ -139,7 +139,7 @@ fn beside(writes: &mut Writes, place: &Place<'_>, own: Option<Extent>, red_zone:
     };
     // Of the site's own function: what is ahead of it may be no code.
     let own = starts.as_deref().zip(own).and_then(|(starts, (start, _))| from_beginning(starts, start));
-    let facts = Facts { starts: own, red_zone, tails: &taken.tails, page: Some(page), ..Facts::trapped(seen, &taken.regions) };
+    let facts = Facts { starts: own, red_zone, tail: taken.tail, page: Some(page), ..Facts::trapped(seen, &taken.regions) };
     Ok(hop(&code, site, &WAYS, &facts, &gaps).map(|hop| writes.extend(hop.gaps.into_iter().chain([hop.site]))))
 }
 
@@ -169,8 +169,8 @@ fn forget(place: &Place<'_>, window: &mut Window, taken: &mut Taken) -> Result<(
             let delta = moved(&written.patch, page);
             if let Some(region) = window.forget(&written.patch, delta).filter(|_| own || page == place.site & !(PAGE - 1)) {
                 taken.regions.try_push(region).map_err(|_| Errno::ENOSPC)?;
-                let tail = written.patch.tail(&WAYS.table).filter(|_| own && taken.tails.is_empty());
-                taken.tails.extend(tail.map(|at| at.wrapping_add(delta)));
+                let tail = written.patch.tail(&WAYS.table).filter(|_| own);
+                taken.tail = taken.tail.or(tail.map(|at| at.wrapping_add(delta)));
             }
         }
     }
