@@ -60,7 +60,8 @@ pub fn ensure(packages: &[&str]) -> Result<()> {
     eprintln!("xtask: installing {}", missing.join(" "));
     // An index that is out of date names packages that are gone.
     update()?;
-    let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    // A fresh machine's own upgrades may be under way.
+    let mut install = vec!["install", "-y", "-qq", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=600"];
     install.extend(&missing);
     apt(&install)?;
     let still: Vec<_> = missing.into_iter().filter(|p| !installed(p)).collect();
