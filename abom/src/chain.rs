@@ -282,7 +282,7 @@ mod tests {
     fn executed(bytes: &[u8], from: u64) -> Option<(Vec<M>, Hop)> {
         let code = Code::new(bytes, AT);
         let starts = starts(&code);
-        let hop = hop(&code, SITE, &WAYS, &facts(&starts, &[]), &find(&code, &starts)).ok()?;
+        let hop = hop(&code, SITE, &WAYS, &facts(&starts, &[]), &find(&code, &starts), &mut |_| None).ok()?;
         assert_eq!(hop.site.how().form, Form::HopJump);
         assert!(hop.site.is_caught() && hop.site.region().contains(&SITE));
         let bytes = written(bytes.to_vec(), &hop);
@@ -345,7 +345,7 @@ mod tests {
         let code = Code::new(&bytes, AT);
         let (starts, site) = (starts(&code), AT + 3);
         let (none, gaps) = (facts(&starts, &[]), find(&code, &starts));
-        let with = |facts: &Facts<'_>| hop(&code, site, &WAYS, facts, &gaps);
+        let with = |facts: &Facts<'_>| hop(&code, site, &WAYS, facts, &gaps, &mut |_| None);
         let first = with(&none).expect("a plan");
         let [tail, call] = first.gaps.as_slice() else { panic!("two gaps") };
         assert_eq!((tail.tail(&WAYS.table), call.tail(&WAYS.table)), (Some(AT + 26), None));
@@ -370,7 +370,7 @@ mod tests {
         let starts = starts(&code);
         let second = AT + LEAF.len() as u64 + 12;
         let taken = [core::ops::Range { start: second, end: second + 8 }];
-        let hop = hop(&code, SITE, &WAYS, &facts(&starts, &taken), &find(&code, &starts)).expect("a plan");
+        let hop = hop(&code, SITE, &WAYS, &facts(&starts, &taken), &find(&code, &starts), &mut |_| None).expect("a plan");
         assert_eq!(hop.gaps[1].address(), second + 8);
         assert_eq!(walk(&written(bytes.clone(), &hop), SITE, SITE + 2), [M::Jmp, M::Lea, M::Jmp, M::Jmp]);
     }
@@ -382,7 +382,7 @@ mod tests {
         let starts = starts(&code);
         let table = Table::new(Table::X_CONTAINER.any(), 510).expect("a table");
         let facts = facts(&starts, &[]);
-        let refused = |ways: &Ways, facts: &Facts<'_>| hop(&code, SITE, ways, facts, &find(&code, &starts)).err();
+        let refused = |ways: &Ways, facts: &Facts<'_>| hop(&code, SITE, ways, facts, &find(&code, &starts), &mut |_| None).err();
         assert_eq!(refused(&Ways { table, ..WAYS }, &Facts { seen: None, ..facts }), Some(Refusal::RedZoneLive));
         assert_eq!(refused(&WAYS, &Facts { seen: Some(Seen { rflags: 0x400, ..Seen::default() }), ..facts }), Some(Refusal::DirectionFlag));
         assert_eq!(refused(&WAYS, &facts), None);

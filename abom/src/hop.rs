@@ -20,6 +20,7 @@ use core::ops::Range;
 use arrayvec::ArrayVec;
 use iced_x86::Instruction;
 
+use crate::annex;
 use crate::chain;
 use crate::code::Code;
 use crate::effect::{self, Flow};
@@ -55,15 +56,16 @@ pub struct Hop {
 ///
 /// # Errors
 /// The reason why the site has to stay a trap.
-pub fn hop(code: &Code<'_>, site: u64, ways: &Ways, facts: &Facts<'_>, gaps: &Gaps) -> Result<Hop, Refusal> {
+pub fn hop(code: &Code<'_>, site: u64, ways: &Ways, facts: &Facts<'_>, gaps: &Gaps, place: &mut annex::Place<'_>) -> Result<Hop, Refusal> {
     let site = examine(code, site, ways, facts)?;
     let mut gaps = gaps::left(gaps, facts.taken);
     gaps.retain(|gap| facts.may_write(gap.start, room(gap)));
     let jump = ways.table.jump().and_then(displacement);
     let call = if jump.is_some() && site.is_cancellation_point() { Err(Refusal::NoRoom) } else { site.call_in_a_gap(&gaps) };
     call.or_else(|refusal| {
+        let shared = || chain::shared_call(&site, &gaps);
         let jump = || chain::jump_entry(&site, jump?, &gaps);
-        chain::shared_call(&site, &gaps).or_else(jump).ok_or(worse(refusal, Refusal::NoRoom))
+        annex::call(&site, place).or_else(shared).or_else(jump).ok_or(worse(refusal, Refusal::NoRoom))
     })
 }
 
@@ -208,7 +210,7 @@ mod tests {
         let code = Code::new(&READ, AT);
         let starts = starts(&code);
         let gaps = find(&code, &starts);
-        let hop = hop(&code, AT + 0x0b, &WAYS, &facts(&starts, &[]), &gaps).expect("a plan");
+        let hop = hop(&code, AT + 0x0b, &WAYS, &facts(&starts, &[]), &gaps, &mut |_| None).expect("a plan");
         assert_eq!((hop.gaps.len(), hop.site.address(), hop.site.new_bytes()), (1, AT + 9, &[0xeb, 0x0b][..]));
         let bytes = written(READ.to_vec(), &hop);
         assert_eq!(walk(&bytes, AT + 9, AT + 0x0d), [Mnemonic::Jmp, Mnemonic::Call, Mnemonic::Jmp]);
@@ -226,7 +228,7 @@ mod tests {
         let starts = starts(&code);
         let gaps = find(&code, &starts);
         let first = [AT + 9..AT + 0x0d, AT + 0x16..AT + 0x1f];
-        let hop = hop(&code, AT + 0x4a, &WAYS, &facts(&starts, &first), &gaps).expect("a plan");
+        let hop = hop(&code, AT + 0x4a, &WAYS, &facts(&starts, &first), &gaps, &mut |_| None).expect("a plan");
         assert_eq!(hop.gaps.len(), 2);
         let bytes = written(bytes, &hop);
         let executed = [Mnemonic::Jmp, Mnemonic::Jmp, Mnemonic::Call, Mnemonic::Jmp];
@@ -244,7 +246,7 @@ mod tests {
         let code = Code::new(&bytes, AT);
         let starts = starts(&code);
         let gaps = find(&code, &starts);
-        let hop = hop(&code, AT + 7, &WAYS, &facts(&starts, &[]), &gaps).expect("a plan");
+        let hop = hop(&code, AT + 7, &WAYS, &facts(&starts, &[]), &gaps, &mut |_| None).expect("a plan");
         let bytes = written(bytes.to_vec(), &hop);
         assert_eq!(walk(&bytes, AT, AT + 9), [Mnemonic::Mov, Mnemonic::Jmp, Mnemonic::Xor, Mnemonic::Call, Mnemonic::Jmp]);
         assert_eq!(hop.gaps[0].new_bytes()[..9], [0x31, 0xff, 0xff, 0x14, 0x25, 0x00, 0x00, 0x60, 0xff]);
@@ -256,11 +258,11 @@ mod tests {
         let starts = starts(&code);
         let refused = |taken: Range<u64>| {
             let gaps = find(&code, &starts);
-            hop(&code, AT + 0x0b, &WAYS, &facts(&starts, &[taken]), &gaps).err()
+            hop(&code, AT + 0x0b, &WAYS, &facts(&starts, &[taken]), &gaps, &mut |_| None).err()
         };
         assert_eq!(refused(AT + 0x16..AT + 0x1f), Some(Refusal::NoRoom));
         assert_eq!(refused(AT + 0x0b..AT + 0x0d), Some(Refusal::Taken));
         let other = Facts { seen: Some(Seen { rax: 3, ..Seen::default() }), ..facts(&starts, &[]) };
-        assert_eq!(hop(&code, AT + 0x0b, &WAYS, &other, &Gaps::new()).err(), Some(Refusal::OtherNumber));
+        assert_eq!(hop(&code, AT + 0x0b, &WAYS, &other, &Gaps::new(), &mut |_| None).err(), Some(Refusal::OtherNumber));
     }
 }

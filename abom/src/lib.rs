@@ -17,6 +17,7 @@
 extern crate std;
 
 pub mod after;
+pub mod annex;
 pub mod before;
 mod chain;
 pub mod code;

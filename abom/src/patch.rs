@@ -29,6 +29,8 @@ pub enum Form {
     Hop,
     /// A jump into gaps of the code that lead to the jump entry: nothing of the stack is used.
     HopJump,
+    /// A call of a stub in memory of the kernel's ([`crate::annex`]).
+    Annex,
 }
 
 impl Form {
@@ -42,6 +44,7 @@ impl Form {
             Self::StubSkip => "stub-skip",
             Self::Hop => "hop",
             Self::HopJump => "hop-jump",
+            Self::Annex => "annex",
         }
     }
 }

@@ -206,7 +206,7 @@ impl StubPlan<'_> {
                 }
                 Some(())
             }
-            Form::Call | Form::Hop | Form::HopJump => None,
+            Form::Call | Form::Hop | Form::HopJump | Form::Annex => None,
         }
     }
 

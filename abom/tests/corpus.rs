@@ -61,7 +61,7 @@ fn outcome(line: &Line<'_>) -> String {
     let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
     if line.view == "gaps" {
         let ways = Ways { table, stubs: None };
-        return match hop(&code, site, &ways, &facts, &gaps::find(&code, &starts)) {
+        return match hop(&code, site, &ways, &facts, &gaps::find(&code, &starts), &mut |_| None) {
             Err(refusal) => refusal.name().to_string(),
             Ok(hop) => {
                 let all: String = [&hop.site].into_iter().chain(&hop.gaps).map(|p| hex(p.new_bytes())).collect();

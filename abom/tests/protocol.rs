@@ -255,7 +255,7 @@ fn by_gap(bytes: &[u8], near: bool, site: usize) -> Patch {
     let facts =
         Facts { starts: Some(&starts), inside: Inside::Caught, red_zone: RedZone::Used, taken: &[], tail: None, page: None, seen: None };
     let ways = Ways { table: Table::X_CONTAINER, stubs: None };
-    hop(&code, BASE + site as u64, &ways, &facts, &gaps::find(&code, &starts)).expect("a plan").site
+    hop(&code, BASE + site as u64, &ways, &facts, &gaps::find(&code, &starts), &mut |_| None).expect("a plan").site
 }
 
 const MOV_EAX: &[u8] = &[0xb8, 39, 0, 0, 0, 0x0f, 0x05];

@@ -94,7 +94,7 @@ proptest! {
         let sites = bytes.windows(2).enumerate().filter(|(_, w)| *w == [0x0f, 0x05]).map(|(n, _)| n);
         for site in sites.chain([0, 1, bytes.len()]).map(|n| at.wrapping_add(n as u64)) {
             let facts_of_gaps = Facts { taken: &taken, tail, ..facts };
-            if let Ok(hop) = hop(&code, site, &Ways { table, stubs: None }, &facts_of_gaps, &holes) {
+            if let Ok(hop) = hop(&code, site, &Ways { table, stubs: None }, &facts_of_gaps, &holes, &mut |_| None) {
                 check_hop(&hop, &code, site, &holes);
             }
             let Ok(planned) = plan(&code, site, &Ways { table, stubs }, &facts) else { continue };

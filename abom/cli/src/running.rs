@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use abom::after::{Ask, scan};
+use abom::annex::{CELL, Place, STUBS, Stub};
 use abom::code::SYSCALL;
 use abom::gaps::Extent;
 use abom::hop::{AHEAD, Hop};
@@ -18,6 +19,8 @@ use crate::program::Program;
 
 const WAYS: Ways = Ways { table: Table::X_CONTAINER, stubs: None };
 const PAGE: u64 = 4096;
+/// An annex.
+const ANNEX: u64 = 0xffff_ffff_a000_0000;
 /// The X-Kernel's windows: ahead of a site whose function is not known, behind a site, of a function, where a jump leads.
 const BEFORE: u64 = 64;
 const AFTER: u64 = 320;
@@ -31,17 +34,28 @@ const WHOLE: u64 = 6144;
 pub struct Taken {
     regions: Vec<Range<u64>>,
     tails: Vec<u64>,
+    annex: Annex,
+}
+
+/// Stubs in the kernel's memory.
+#[derive(Default)]
+struct Annex(Vec<Stub>);
+
+impl Annex {
+    /// Puts a stub there, or finds it, as the X-Kernel does.
+    fn place(&mut self, stub: &[u8]) -> Option<u64> {
+        let index = self.0.iter().position(|s| **s == *stub).unwrap_or(self.0.len());
+        if index == self.0.len() {
+            self.0.push(Stub::try_from(stub).ok()?);
+        }
+        (index < STUBS).then(|| ANNEX.saturating_add(index.saturating_mul(CELL) as u64))
+    }
 }
 
 impl Taken {
     fn add(&mut self, patch: &Patch) {
         self.regions.push(patch.region().clone());
         self.tails.extend(patch.tail(&WAYS.table));
-    }
-
-    /// Where the page has a jump that others may share.
-    fn tail(&self, page: u64) -> Option<u64> {
-        self.tails.iter().copied().find(|at| at / PAGE == page / PAGE)
     }
 }
 
@@ -89,7 +103,10 @@ pub fn how(program: &Program<'_>, site: u64, taken: &mut Taken) -> Result<How, R
     }
     let ahead = page.checked_sub(PAGE).filter(|_| site.saturating_sub(page) < AHEAD);
     let facts = Facts { red_zone, starts: None, ..facts };
-    let beside = |page: u64| beside(program, site, function, &Facts { page: Some(page), tail: taken.tail(page), ..facts });
+    // A jump that others may share.
+    let tail = |page: u64| taken.tails.iter().copied().find(|at| at / PAGE == page / PAGE);
+    let place: &mut Place<'_> = &mut |stub| taken.annex.place(stub);
+    let mut beside = |page: u64| beside(program, site, function, &Facts { page: Some(page), tail: tail(page), ..facts }, place);
     let hop = beside(page).or_else(|refusal| ahead.ok_or(refusal).and_then(|page| beside(page).map_err(|_| refusal)))?;
     hop.gaps.iter().chain([&hop.site]).for_each(|patch| taken.add(patch));
     Ok(hop.site.how())
@@ -106,7 +123,7 @@ fn below_stack(program: &Program<'_>, own: Option<Extent>) -> RedZone {
 }
 
 /// By gaps of the page that the facts have.
-fn beside(program: &Program<'_>, site: u64, own: Option<Extent>, facts: &Facts<'_>) -> Result<Hop, Refusal> {
+fn beside(program: &Program<'_>, site: u64, own: Option<Extent>, facts: &Facts<'_>, place: &mut Place<'_>) -> Result<Hop, Refusal> {
     let page = facts.page.unwrap_or(site & !(PAGE - 1));
     let first = function(&program.elf, page).or(own).map_or(page, |(start, _)| start);
     let low = if page.saturating_sub(first) > FUNCTION { page } else { first.min(page) };
@@ -124,7 +141,7 @@ fn beside(program: &Program<'_>, site: u64, own: Option<Extent>, facts: &Facts<'
         None => gaps::behind(&code, site.saturating_add(2)),
     };
     let starts = known.as_ref().and_then(|(own, starts)| unwind::from_beginning(starts, own.0));
-    hop::hop(&code, site, &WAYS, &Facts { starts, ..*facts }, &gaps)
+    hop::hop(&code, site, &WAYS, &Facts { starts, ..*facts }, &gaps, place)
 }
 
 /// Where instructions begin, if one does at `start` and they lead to the site.

@@ -35,6 +35,10 @@ pub enum Fault {
     Return,
     /// The jump entry uses the stack.
     JumpPushes,
+    /// A stub in the annex leaves the return address as it is.
+    NotFurther,
+    /// A stub in the annex takes what is addressed from rip for a byte further on.
+    Beside,
 }
 
 /// What was done, for the summary.
@@ -67,6 +71,8 @@ struct Way {
     caught: bool,
     /// Whether gaps are used: always, or where there is no other plan.
     gaps: Option<bool>,
+    /// Whether the kernel has an annex: besides gaps, or instead.
+    annex: Option<bool>,
 }
 
 /// Runs a case. An error says how the rewritten program differs.
@@ -127,7 +133,13 @@ impl Way {
         let table = if r.one_in(2) { table.with_jump(JUMP_SLOT).expect("a slot in reach") } else { table };
         let stubs = r.pick(&[None, None, None, Some(Reach::Near), Some(Reach::Near), Some(Reach::Slot)]);
         let gaps = if stubs.is_none() { r.pick(&[None, Some(false), Some(true)]) } else { None };
-        Self { ways: Ways { table, stubs }, known: r.one_in(2), caught: r.one_in(2), gaps }
+        Self {
+            ways: Ways { table, stubs },
+            known: r.one_in(2),
+            caught: r.one_in(2),
+            gaps,
+            annex: r.pick(&[None, None, Some(false), Some(true)]),
+        }
     }
 }
 
@@ -250,10 +262,12 @@ impl Case {
             if way.gaps == Some(true) || way.gaps == Some(false) && matches!(planned, Err(refusal) if !refusal.is_final()) {
                 let gaps = match way.known {
                     _ if fault == Fault::Padding => self.padding(&code),
+                    _ if way.annex == Some(true) => Gaps::new(),
                     true => gaps::find(&code, &self.program.starts),
                     false => gaps::behind(&code, site + 2),
                 };
-                match hop(&code, site, &way.ways, &facts, &gaps) {
+                let mut place = |bytes: &[u8]| way.annex.map(|_| put(bytes, fault, &mut stub, machine));
+                match hop(&code, site, &way.ways, &facts, &gaps, &mut place) {
                     Ok(hop) => {
                         write(&hop, fault, machine);
                         *counts.entry(hop.site.how().to_string()).or_default() += 1;
@@ -319,6 +333,22 @@ impl Case {
         }
         gaps.into_iter().filter(|g| g.end - g.start >= 5).take(gaps::MOST).collect()
     }
+}
+
+/// Writes a stub of the annex, at `next` and behind its slot, with the fault. Returns the slot's address.
+fn put(stub: &[u8], fault: Fault, next: &mut u64, machine: &mut Machine) -> u64 {
+    let slot = STUB_SLOTS + (*next - STUBS) / 32;
+    let mut bytes = stub.to_vec();
+    let further = bytes.len() - 8;
+    match fault {
+        Fault::NotFurther => bytes[further] = 0,
+        Fault::Beside if bytes.starts_with(&[0x48, 0x8b]) && bytes[3] == 0x24 => bytes[7] = bytes[7].wrapping_add(1),
+        _ => {}
+    }
+    machine.put(*next, &bytes);
+    machine.put(slot, &next.to_le_bytes());
+    *next += 0x100;
+    slot
 }
 
 /// Writes what is in gaps and at the site, with the fault.

@@ -36,8 +36,8 @@ fn rewritten_code_does_the_same() {
 /// What the comparison is worth: each of these rewritings is wrong, and is found to be.
 #[test]
 fn wrong_rewritings_are_found() {
-    use Fault::{Flags, JumpPushes, LostInGap, LostInstruction, NoFixup, Padding, RedZone, Return, WrongSlot};
-    for fault in [RedZone, Flags, NoFixup, WrongSlot, LostInstruction, LostInGap, Padding, Return, JumpPushes] {
+    use Fault::{Beside, Flags, JumpPushes, LostInGap, LostInstruction, NoFixup, NotFurther, Padding, RedZone, Return, WrongSlot};
+    for fault in [RedZone, Flags, NoFixup, WrongSlot, LostInstruction, LostInGap, Padding, Return, JumpPushes, NotFurther, Beside] {
         assert!(worker::run(3, 0, 20_000, fault).is_err(), "{fault:?} is not found");
     }
 }

@@ -178,6 +178,7 @@ impl Program {
         let below = -8 - i8::try_from(r.below(3)).expect("small") * 4;
         match r.below(if stack { 24 } else { 16 }) {
             0 | 1 => self.registers(0x89, reg, from, true),
+            2 if r.one_in(2) => self.long(r, reg, stack),
             2 => self.load(reg, u32::try_from(r.below(1 << 32)).expect("32 bits")),
             3 => {
                 let op = r.pick(&[0x01, 0x29, 0x21, 0x09, 0x31, 0x39, 0x85]);
@@ -242,6 +243,33 @@ impl Program {
         }
     }
 
+    /// An instruction of seven bytes or more.
+    fn long(&mut self, r: &mut Random, reg: u8, stack: bool) {
+        let (high, low) = (reg >> 3, reg & 7);
+        let above = 8 * u8::try_from(r.below(8)).expect("small");
+        // Displacements of four bytes: to data near the code, from r12, from the stack pointer.
+        let mut bytes = match r.below(if stack { 7 } else { 6 }) {
+            0 | 1 => {
+                let distance = NEAR_DATA + 8 * r.below(8);
+                let distance = i32::try_from(distance).expect("low") - i32::try_from(self.at() + 7).expect("low");
+                let mut bytes = vec![0x48 | high << 2, r.pick(&[0x8b, 0x8d, 0x8d]), 0x05 | low << 3];
+                bytes.extend(distance.to_le_bytes());
+                return self.instruction(&bytes);
+            }
+            2 => vec![0x49 | high << 2, 0x8d, 0x84 | low << 3, 0x24, above],
+            3 => vec![0x48 | high << 2, r.pick(&[0x8b, 0x8d]), 0x84 | low << 3, 0x24, above],
+            4 => {
+                let mut bytes = vec![0x48 | high, 0xb8 | low];
+                bytes.extend(r.next().to_le_bytes());
+                return self.instruction(&bytes);
+            }
+            5 => vec![0x48 | high, 0xc7, 0xc0 | low, above],
+            _ => vec![0x48 | high << 2, 0x89, 0x84 | low << 3, 0x24, above.max(8)],
+        };
+        bytes.extend([0; 3]);
+        self.instruction(&bytes);
+    }
+
     fn system_call(&mut self, r: &mut Random, fd: u64) {
         let nr = r.pick(&[39, 102, 600, 0, 17, 17, 18, 18]);
         let reads_file = matches!(nr, 0 | 17 | 18);
@@ -267,6 +295,9 @@ impl Program {
         }
         for _ in 0..r.below(6).saturating_sub(3) {
             self.any(r, &SPARE[..1], false);
+        }
+        if r.one_in(8) {
+            self.long(r, SPARE[0], false);
         }
         // Someone may come to it by another way, with another number.
         if r.one_in(5) {

@@ -35,6 +35,7 @@ impl Summary {
             "register",
             "earlier",
             "hop-jump",
+            "annex",
         ];
         let hops: u64 = self.0.iter().filter(|(name, _)| name.ends_with(" hop")).map(|(_, n)| n).sum();
         hops >= 20 && forms.iter().all(|f| any(f)) && ["called", "caught", "flags-live", "red-zone-live", "entered"].iter().all(|f| any(f))

@@ -32,6 +32,7 @@ fn main() {
     sites::run();
     sites::patched();
     sites::ready();
+    sites::annex();
     stale::run();
     equal("the word may move", xmode::ask(XMODE_VERSION, 0, xmode::word()), 0);
 }

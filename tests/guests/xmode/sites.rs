@@ -31,6 +31,10 @@ fn patch(site: u64, alias: u64, flags: u64) -> i64 {
     call(__HYPERVISOR_xmode_op, XMODEOP_patch, &mut XmodePatch { site, alias, flags, ..XmodePatch::default() })
 }
 
+fn offer(at: u64, alias: u64, flags: u64) -> i64 {
+    call(__HYPERVISOR_xmode_op, XMODEOP_annex, &mut XmodeAnnex { at, alias, flags })
+}
+
 /// The process's code page with these rights.
 fn protect(rights: u64) -> i64 {
     memory::set_va(CODE, memory::mfn(user::code_page()) * PAGE | rights)
@@ -69,6 +73,7 @@ pub fn run() {
     ] {
         equal(name, keep(at, flags), -22);
     }
+    equal("an annex before sites are kept", offer(word, word, 0), -38);
     write(SITE);
     equal("code that cannot be written", protect(CODE_RO), 0);
     holds("nobody is told of a site without asking", !told(word));
@@ -187,4 +192,68 @@ pub fn ready() {
     equal("to drop it with flags", drop(1), -22);
     equal("the page is dropped", drop(0), 0);
     holds("the fourth one is told of", told(3) && !is_patched(3));
+}
+
+/// Sites that have no room for a call, and code of the kernel's that they call instead.
+pub fn annex() {
+    let (word, page, room, other) = (memory::page(), user::code_page(), memory::page(), memory::page());
+    let mapping = |bits: u64| memory::set_va(room, memory::mfn(room) * PAGE | bits);
+    for (name, at, alias, flags) in [
+        ("an annex with flags", room, room, 1),
+        ("one that is not aligned", room + 64, room + 64, 0),
+        ("one that is written elsewhere", room, other, 0),
+        ("one that is written by a process's mapping", room, CODE, 0),
+        ("one that no displacement names", CODE, room, 0),
+        ("one of nothing", 0xffff_ffff_ff60_0000, room, 0),
+        ("one of the hypervisor's", 0xffff_8080_0010_0000, 0xffff_8080_0010_0000, 0),
+    ] {
+        equal(name, offer(at, alias, flags), -22);
+    }
+    equal("a page that cannot be executed", mapping(1 << 63 | 0x63), 0);
+    equal("is none", offer(room, room, 0), -22);
+    equal("a page that cannot be written", mapping(0x61), 0);
+    equal("is none, either", offer(room, room, 0), -22);
+    equal("a page that can be both", mapping(0x63), 0);
+    equal("is one", offer(room, room, 0), 0);
+
+    // Seventy sites: mov eax, 70; mov rdi, n; syscall; ret. The first two are the same.
+    let at = |n: u64| START + 16 * n;
+    let mut code = [0x90; 64 + 16 * 70];
+    for (n, place) in (0_u8..).zip(code[64..].chunks_exact_mut(16)) {
+        place[..15].copy_from_slice(&[0xb8, 70, 0, 0, 0, 0x48, 0xc7, 0xc7, n.max(1), 0, 0, 0, 0x0f, 0x05, 0xc3]);
+    }
+    user::write_code(&code);
+    let traps = |n: u64| outcome(at(n)) == Some((258, at(n) + 14));
+    equal("sites are kept", keep(word, 0), 0);
+    holds("the first one is told of", (0..OFTEN).any(|_| traps(0) && instr::load64(word) == at(0) + 12));
+    equal("and patched, as others may be", patch(at(0) + 12, page + 64 + 12, XMODE_PATCH_MORE), 0);
+    let call_of = |cell: u64| ((room + 64 * cell) << 32 >> 8 | 0x25_14ff) & 0xff_ffff_ffff_ffff;
+    let now = |n: u64| instr::load64(page + 64 + 16 * n + 5) & 0xff_ffff_ffff_ffff;
+    equal("into a call", now(0), call_of(0));
+    equal("whose slot has what is behind it", instr::load64(room), room + 8);
+    let stub = [room + 8, room + 16, room + 24].map(instr::load64).map(u64::to_le_bytes);
+    let end = [0x48, 0x83, 0x04, 0x24, 0x02, 0xff, 0x24, 0x25, 0x00, 0x00, 0x60, 0xff];
+    holds("the same instruction", stub.as_flattened()[..7] == [0x48, 0xc7, 0xc7, 1, 0, 0, 0]);
+    holds("and a jump to the table", stub.as_flattened()[7..19] == end);
+    let fault = user::run(at(0), 0x202);
+    equal("which is executed", fault.as_ref().map(|f| (f.vector, f.rip, f.cr2)), Some((14, room + 20, 0xffff_ffff_ff60_0000)));
+    equal("to come back behind the site", fault.map(|f| instr::load64(f.rsp)), Some(at(0) + 14));
+    equal("who jumps to the instruction makes the system call", outcome(at(0) + 12), Some((258, at(0) + 14)));
+
+    holds("the others make their system calls", (1..70).all(traps));
+    equal("one that is the same shares it", now(1), call_of(0));
+    equal("another has its own", now(2), call_of(1));
+    equal("as many as there is room for", (0..70).filter(|&n| now(n) & 0xff_ffff == 0x25_14ff).count(), 65);
+    holds("all within the page", (1..65).all(|n| now(n) == call_of(n - 1)));
+    holds("the rest stays", (65..70).all(traps));
+
+    // It is taken away: nothing is written to it any more, and sites stay.
+    let mut code = [0x90; 64 + 16];
+    code[64..79].copy_from_slice(&[0xb8, 71, 0, 0, 0, 0x48, 0xc7, 0xc7, 99, 0, 0, 0, 0x0f, 0x05, 0xc3]);
+    equal("a fresh annex", offer(room, room, 0), 0);
+    equal("that cannot be written any more", mapping(0x61), 0);
+    user::write_code(&code);
+    holds("one more site makes its system call", traps(0));
+    equal("is as it was", now(0), u64::from_le_bytes([0x48, 0xc7, 0xc7, 99, 0, 0, 0, 0]));
+    equal("and the annex, too", instr::load64(room), room + 8);
 }

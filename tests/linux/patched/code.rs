@@ -17,6 +17,7 @@ global_asm!(
     ".pushsection .text.sites, \"ax\", @progbits",
     ".globl site_getpid, site_into_the_middle, site_through_red_zone, site_through_flags, site_red_zone, site_flags",
     ".globl site_read, site_getuid, site_getuid_moved, site_framed, site_framed_number, site_across, site_across_moved, site_ahead, site_through_part",
+    ".globl site_access, site_access_moved, site_access_behind",
     ".balign 64",
     // getpid(), as a library's wrapper.
     "site_getpid:",
@@ -107,6 +108,7 @@ global_asm!(
     "jmp 4b",
     ".cfi_endproc",
     ".balign 64",
+    ".balign 64",
     // getppid(), whose instruction's second byte is in the next page.
     ".balign 4096",
     ".cfi_startproc",
@@ -136,6 +138,19 @@ global_asm!(
     // No gap is near.
     ".fill 200, 1, 0x50",
     ".cfi_endproc",
+    // access("/", F_OK): no gap is near, and an instruction is long enough for a call.
+    "site_access:",
+    ".cfi_startproc",
+    "xor esi, esi",
+    "mov eax, 21",
+    "site_access_moved:",
+    "lea rdi, [rip + site_root]",
+    "syscall",
+    "site_access_behind:",
+    "ret",
+    "site_root: .asciz \"/\"",
+    ".fill 200, 1, 0x50",
+    ".cfi_endproc",
     ".popsection",
 );
 
@@ -155,6 +170,9 @@ unsafe extern "C" {
     fn site_across() -> u32;
     static site_across_moved: [u8; 7];
     fn site_ahead() -> u32;
+    fn site_access() -> i32;
+    static site_access_moved: [u8; 7];
+    static site_access_behind: [u8; 7];
 }
 
 /// getpid.
@@ -217,6 +235,12 @@ pub fn ahead() -> u32 {
     unsafe { site_ahead() }
 }
 
+/// access, of what is there.
+pub fn access() -> i32 {
+    // SAFETY: it only makes that system call.
+    unsafe { site_access() }
+}
+
 /// The bytes of a site, as they are in memory.
 #[derive(Clone, Copy)]
 pub struct Site(*const [u8; 7]);
@@ -260,6 +284,16 @@ impl Site {
     /// That of [`ahead`], from the function's beginning.
     pub fn ahead() -> Self {
         Self(site_ahead as *const [u8; 7])
+    }
+
+    /// That of [`access`], with the instruction before.
+    pub fn access() -> Self {
+        Self(&raw const site_access_moved)
+    }
+
+    /// What is behind that.
+    pub fn access_behind() -> Self {
+        Self(&raw const site_access_behind)
     }
 
     /// Where it is.

@@ -53,6 +53,12 @@ fn gaps(report: &mut Report) {
     report.check("gap: from the page before has a jump", Site::ahead().first_byte(), LONG_JUMP);
 }
 
+/// Sites without room or gaps call a stub in the kernel's memory.
+fn annex(report: &mut Report) {
+    report.check("annex: access", (0..OFTEN).filter(|_| code::access() == 0).count(), OFTEN);
+    report.check("annex: access has a call", Site::access().bytes()[..3] == [CALL, 0x14, 0x25], true);
+}
+
 /// What a leaf function keeps below its stack pointer stays there.
 fn red_zone(report: &mut Report) {
     let kept = (0..OFTEN as u64).filter(|&n| code::through_red_zone(n << 32 | 7) == n << 32 | 7).count();
@@ -134,6 +140,7 @@ fn main() -> ExitCode {
     let mut report = Report::default();
     report.group("hot", hot);
     report.group("gaps", gaps);
+    report.group("annex", annex);
     report.group("red-zone", red_zone);
     report.group("flags", flags);
     report.group("middle", middle);

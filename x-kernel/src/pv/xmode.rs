@@ -10,8 +10,8 @@ use core::sync::atomic::Ordering;
 use pv_core::pt::KernelPages;
 use xen_abi::errno::Errno;
 use xen_abi::xmode::{
-    XMODE_VERSION, XMODEOP_drop, XMODEOP_enable, XMODEOP_exit, XMODEOP_patch, XMODEOP_query, XMODEOP_sites, XmodeDrop, XmodeEnable,
-    XmodeExit, XmodePatch, XmodeQuery, XmodeSites,
+    XMODE_VERSION, XMODEOP_annex, XMODEOP_drop, XMODEOP_enable, XMODEOP_exit, XMODEOP_patch, XMODEOP_query, XMODEOP_sites, XmodeAnnex,
+    XmodeDrop, XmodeEnable, XmodeExit, XmodePatch, XmodeQuery, XmodeSites,
 };
 
 use super::hypercall::{Args, HcCx, HcResult, OK, Outcome};
@@ -31,6 +31,7 @@ pub fn arch_7(cx: &mut HcCx<'_>, args: &mut Args) -> HcResult {
         c if c == XMODEOP_query => args.ptr::<XmodeQuery, 1>().write(&XmodeQuery { version: XMODE_VERSION, features: 0 })?,
         c if c == XMODEOP_enable => enable(cx, &args.ptr::<XmodeEnable, 1>().read()?)?,
         c if c == XMODEOP_sites => abom::keep(cx, &args.ptr::<XmodeSites, 1>().read()?)?,
+        c if c == XMODEOP_annex => abom::offer(cx, &args.ptr::<XmodeAnnex, 1>().read()?)?,
         c if c == XMODEOP_drop => abom::drop_page(cx.domain, &args.ptr::<XmodeDrop, 1>().read()?)?,
         c if c == XMODEOP_patch => {
             let to = args.ptr::<XmodePatch, 1>();

@@ -21,6 +21,8 @@ pub const XMODEOP_sites: u32 = 3;
 pub const XMODEOP_patch: u32 = 4;
 /// Has no more of a page patched: [`XmodeDrop`].
 pub const XMODEOP_drop: u32 = 5;
+/// Offers a page for stubs: [`XmodeAnnex`].
+pub const XMODEOP_annex: u32 = 6;
 
 /// The page may be patched further without asking, until [`XMODEOP_drop`].
 pub const XMODE_PATCH_MORE: u64 = 1 << 1;
@@ -81,6 +83,16 @@ abi_structs! {
     /// A page that the kernel has other plans for.
     pub struct XmodeDrop: 16 {
         /// An address in the kernel's mapping of the page.
+        pub alias: u64,
+        /// Zero.
+        pub flags: u64,
+    }
+
+    /// A page that has room for stubs.
+    pub struct XmodeAnnex: 24 {
+        /// Where processes execute it: the address of a page that a 32-bit displacement can name.
+        pub at: u64,
+        /// The same page in a writable mapping of the kernel's; it may be the same one.
         pub alias: u64,
         /// Zero.
         pub flags: u64,

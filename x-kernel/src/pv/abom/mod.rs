@@ -9,6 +9,7 @@
 //! What is remembered of a patch is only for putting threads right, and is believed only where the bytes of the patch are
 //! found: the guest may have put the page to any other use.
 
+mod annex;
 mod caught;
 mod patch;
 mod plan;
@@ -26,6 +27,8 @@ use pv_core::sites::{Next, Site, Sites};
 use xen_abi::errno::Errno;
 use xen_abi::xmode::XmodeSites;
 
+use annex::Annex;
+pub use annex::offer;
 pub use caught::invalid_opcode;
 pub use patch::{drop_page, patch};
 use reading::Readings;
@@ -51,7 +54,7 @@ const WRITE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
 const NX: u64 = 1 << 63;
 
-/// How sites are to be changed here: by calls and gaps. Nothing places stubs for a running program.
+/// How sites are to be changed here: by calls, gaps and the kernel's annex. Nothing places stubs near a running program.
 const WAYS: Ways = Ways { table: Table::X_CONTAINER, stubs: None };
 
 /// A domain's sites and patches.
@@ -60,6 +63,7 @@ pub struct Abom {
     patches: Patches,
     readings: Readings,
     ready: ReadyPages,
+    annex: Option<Annex>,
 }
 
 /// What was done about sites.
@@ -129,7 +133,7 @@ pub fn keep(cx: &mut HcCx<'_>, wish: &XmodeSites) -> Result<(), Errno> {
     }
     if cx.domain.sites.lock().is_none() {
         let (sites, ready) = Sites::new().zip(ReadyPages::new()).ok_or(Errno::ENOMEM)?;
-        let fresh = Abom { sites, patches: Patches::new(), readings: Readings::default(), ready };
+        let fresh = Abom { sites, patches: Patches::new(), readings: Readings::default(), ready, annex: None };
         cx.domain.sites.lock().get_or_insert(fresh);
     }
     let calls = mapped(cx.state, word.wrapping_add(8), PRESENT, 0).map(|frame| (frame, (word.wrapping_add(8) & (PAGE - 1)) as usize));

@@ -1,8 +1,8 @@
 //! From a site that is wanted to what is to be written for it.
 //!
-//! A call at the site comes first. Where there can be none, gaps of the code take a call or a way to the jump entry: gaps of
-//! functions that are known as a whole, or ahead of one, as the program's unwind table has them; without that table, those
-//! behind the site.
+//! A call at the site comes first. Where there can be none, a gap of the code takes one, or a stub in the kernel's annex does, or
+//! several gaps take a call or a way to the jump entry: gaps of functions that are known as a whole, or ahead of one, as the
+//! program's unwind table has them; without that table, those behind the site.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -15,6 +15,7 @@ use arrayvec::ArrayVec;
 use pv_core::frame::Mfn;
 use xen_abi::errno::Errno;
 
+use super::annex;
 use super::reading::Reading;
 use super::window::Window;
 use super::{PAGE, PRESENT, USER, WAYS, mapped, moved};
@@ -140,7 +141,8 @@ fn beside(writes: &mut Writes, place: &Place<'_>, own: Option<Extent>, red_zone:
     // Of the site's own function: what is ahead of it may be no code.
     let own = starts.as_deref().zip(own).and_then(|(starts, (start, _))| from_beginning(starts, start));
     let facts = Facts { starts: own, red_zone, tail: taken.tail, page: Some(page), ..Facts::trapped(seen, &taken.regions) };
-    Ok(hop(&code, site, &WAYS, &facts, &gaps).map(|hop| writes.extend(hop.gaps.into_iter().chain([hop.site]))))
+    Ok(hop(&code, site, &WAYS, &facts, &gaps, &mut |stub| annex::place(place.domain, stub))
+        .map(|hop| writes.extend(hop.gaps.into_iter().chain([hop.site]))))
 }
 
 /// Where instructions begin in the window, if one does at `from` and they lead to the function that begins at `start`, and to the

@@ -9,12 +9,14 @@
  * process that writes to its code.
  */
 #include <linux/hashtable.h>
+#include <linux/init.h>
 #include <linux/mm.h>
 #include <linux/mmu_context.h>
 #include <linux/pagemap.h>
 #include <linux/percpu.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
+#include <linux/vmalloc.h>
 
 #include <asm/xen/hypercall.h>
 #include <asm/xen/xlibos.h>
@@ -22,6 +24,7 @@
 #define XMODEOP_sites	3
 #define XMODEOP_patch	4
 #define XMODEOP_drop	5
+#define XMODEOP_annex	6
 
 #define XMODE_PATCH_AHEAD	1
 #define XMODE_PATCH_MORE	2
@@ -40,6 +43,12 @@ struct xmode_patch {
 };
 
 struct xmode_drop {
+	u64 alias;
+	u64 flags;
+};
+
+struct xmode_annex {
+	u64 at;
 	u64 alias;
 	u64 flags;
 };
@@ -79,6 +88,30 @@ void xlibos_keep_sites(void)
 	/* Refused where programs are to stay as they are. */
 	(void)_hypercall2(int, arch_7, XMODEOP_sites, &sites);
 }
+
+/*
+ * A page where the hypervisor puts code that sites call which have no room for
+ * it. As modules are, it is in reach of an address of 32 bits.
+ */
+static int __init xlibos_offer_annex(void)
+{
+	struct xmode_annex offer = { };
+	void *annex;
+
+	if (!xlibos())
+		return 0;
+	annex = __vmalloc_node_range(PAGE_SIZE, 1, MODULES_VADDR, MODULES_END,
+				     GFP_KERNEL, PAGE_KERNEL_EXEC, 0,
+				     NUMA_NO_NODE, __builtin_return_address(0));
+	if (!annex)
+		return 0;
+	offer.at = offer.alias = (u64)annex;
+	/* Refused where programs are to stay as they are. */
+	if (_hypercall2(int, arch_7, XMODEOP_annex, &offer))
+		vfree(annex);
+	return 0;
+}
+arch_initcall(xlibos_offer_annex);
 
 static struct shadow *shadow_of(struct page *patched)
 {
