@@ -27,7 +27,7 @@ const PLACES: [Place; 2] = [
     Place {
         rootfs: "debian:workloads",
         mem_mib: 1024,
-        parts: &[("shell", 5), ("sqlite", 25), ("python", 5), ("redis", 1), ("memcached", 12), ("nginx", 1)],
+        parts: &[("shell", 5), ("sqlite", 25), ("python", 10), ("redis", 1), ("memcached", 12), ("nginx", 1)],
     },
     Place { rootfs: "debian:languages", mem_mib: 3072, parts: &[("go", 1), ("rust", 1), ("java", 1), ("node", 1), ("gcc", 8)] },
 ];
