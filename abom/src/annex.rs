@@ -73,6 +73,8 @@ fn add(stub: &mut Stub, code: &Code<'_>, i: &Instruction, pushed: u64) -> Option
     match i.memory_base() {
         Register::RIP => return from_rip(stub, old, i, pushed),
         Register::RSP => {}
+        // Half of it: eight bytes further may be beyond its end.
+        Register::ESP => return None,
         _ => return stub.try_extend_from_slice(old).ok(),
     }
     let mut decoder = Decoder::with_ip(64, old, i.ip(), DecoderOptions::NONE);
@@ -108,7 +110,8 @@ fn from_rip(stub: &mut Stub, old: &[u8], i: &Instruction, pushed: u64) -> Option
     }
     let (register, high) = (modrm >> 3 & 7, rex >> 2 & 1);
     stub.try_extend_from_slice(&[0x48 | high << 2, 0x8b, 0x04 | register << 3, 0x24]).ok()?;
-    stub.try_extend_from_slice(&[rex | high, opcode, 0x80 | register << 3 | register]).ok()?;
+    // The prefix's other bits mean nothing where the base is rip.
+    stub.try_extend_from_slice(&[rex & 0x4c | high, opcode, 0x80 | register << 3 | register]).ok()?;
     if register == 4 {
         // As a base, these three bits say that there is a byte more.
         stub.try_push(0x24).ok()?;
@@ -190,6 +193,7 @@ mod tests {
         // lea r12,[rip+0]: a base with a byte more. mov r9d,[rip+0].
         let r12 = [0x4c, 0x8b, 0x24, 0x24, 0x4d, 0x8d, 0xa4, 0x24, 0, 0, 0, 0];
         assert_eq!(stub(&[0x4c, 0x8d, 0x25, 0, 0, 0, 0], 12).as_deref(), Some(&r12[..]));
+        assert_eq!(stub(&[0x4f, 0x8d, 0x25, 0, 0, 0, 0], 12).as_deref(), Some(&r12[..]));
         let r9 = [0x4c, 0x8b, 0x0c, 0x24, 0x45, 0x8b, 0x89, 0, 0, 0, 0];
         assert_eq!(stub(&[0x44, 0x8b, 0x0d, 0, 0, 0, 0], 11).as_deref(), Some(&r9[..]));
         // mov rdi,[rsp+0x100]; mov dword [rsp+0x3c],2
@@ -211,6 +215,8 @@ mod tests {
         for between in [&[0x50][..], &[0x58], &[0x48, 0x89, 0xe6], &[0xe8, 0, 0, 0, 0], &[0x8b, 0x06]] {
             assert!(!behind_long(between), "{between:x?}");
         }
+        // lea rsi,[esp+8], by half of the stack pointer.
+        assert!(!behind_long(&[0x67, 0x48, 0x8d, 0x74, 0x24, 0x08]));
         // A store, and an address of 32 bits, by rip; nothing that is long enough.
         assert!(plan(&[0x48, 0x89, 0x35, 0, 0, 0, 0]).is_none());
         assert!(plan(&[0x67, 0x48, 0x8d, 0x35, 0, 0, 0, 0]).is_none());
