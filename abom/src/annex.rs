@@ -18,7 +18,7 @@ use iced_x86::{Decoder, DecoderOptions, Instruction, Register};
 
 use crate::code::Code;
 use crate::effect::{self, Flow, Stack};
-use crate::hop::Hop;
+use crate::filling::Hop;
 use crate::patch::Form;
 use crate::plan::Site;
 use crate::table::{displacement, jump_by};

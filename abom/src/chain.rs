@@ -23,8 +23,8 @@
 use arrayvec::ArrayVec;
 use iced_x86::Instruction;
 
+use crate::filling::{Filling, Hop, MOST_GAPS, NEAR, SHORT, jump, near, short};
 use crate::gaps::{Gaps, room};
-use crate::hop::{Filling, Hop, MOST_GAPS, NEAR, SHORT, jump, near, short};
 use crate::moved::{distance, relocate};
 use crate::patch::{Form, LONGEST_PATCH};
 use crate::plan::Site;

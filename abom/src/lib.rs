@@ -23,6 +23,7 @@ mod chain;
 pub mod code;
 mod effect;
 pub mod facts;
+mod filling;
 pub mod gaps;
 pub mod hop;
 mod length;
