@@ -2,10 +2,7 @@
 
 use iced_x86::{Decoder, DecoderOptions, Instruction};
 
-use crate::length;
-
-/// The longest instruction there can be.
-pub const LONGEST: usize = 15;
+use crate::length::{self, LONGEST};
 
 /// The instruction that all is about.
 pub const SYSCALL: [u8; 2] = [0x0f, 0x05];

@@ -1,7 +1,8 @@
 //! How long an instruction is, and nothing else: what reading many of them backwards takes, at a fraction of the cost of
 //! decoding them.
 
-use crate::code::LONGEST;
+/// The longest instruction there can be.
+pub const LONGEST: usize = 15;
 
 /// The tables of opcodes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -3,8 +3,9 @@
 use arrayvec::ArrayVec;
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
-use crate::code::{Code, LONGEST};
+use crate::code::Code;
 use crate::effect::{self, Flow};
+use crate::length::LONGEST;
 
 /// The bytes of one instruction.
 pub type Bytes = ArrayVec<u8, LONGEST>;
