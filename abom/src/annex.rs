@@ -13,20 +13,23 @@
 //! has no address of the program's in it: a page that several processes have, each at its own place, has one; and so have
 //! sites that look alike.
 
+use alloc::vec::Vec;
+
 use arrayvec::ArrayVec;
-use iced_x86::{Decoder, DecoderOptions, Instruction, Register};
+use iced_x86::{Instruction, Register};
 
 use crate::code::Code;
-use crate::effect::{self, Flow, Stack};
+use crate::effect::{self, Stack};
 use crate::filling::Hop;
+use crate::moved::constants;
 use crate::patch::Form;
 use crate::plan::Site;
-use crate::table::{displacement, jump_by};
+use crate::table::{call_by, displacement, jump_by};
 
 /// So many bytes of an annex are for one stub: its slot, which has the address of what is behind it, and its code.
 pub const CELL: usize = 64;
 /// An annex is a page: so many stubs.
-pub const STUBS: usize = 4096 / CELL;
+const MOST_STUBS: usize = 4096 / CELL;
 /// The length of a slot.
 pub const SLOT: usize = 8;
 /// The most bytes of a stub.
@@ -40,6 +43,34 @@ const PUSHED: i32 = 8;
 
 /// A stub's bytes.
 pub type Stub = ArrayVec<u8, LONGEST_STUB>;
+
+/// The stubs that an annex has, each once.
+#[derive(Debug, Default)]
+pub struct Stubs(Vec<Stub>);
+
+impl Stubs {
+    /// None yet, with room for all that there can be: nothing is allocated later. Nothing if memory is short.
+    #[must_use]
+    pub fn new() -> Option<Self> {
+        let mut stubs = Vec::new();
+        stubs.try_reserve_exact(MOST_STUBS).ok()?;
+        Some(Self(stubs))
+    }
+
+    /// The offset of a stub's cell in the annex: its own, or the next one that is free.
+    pub fn cell(&mut self, stub: &[u8]) -> Option<u64> {
+        let known = self.0.iter().position(|s| **s == *stub);
+        let index = known.unwrap_or(self.0.len());
+        if known.is_none() {
+            if index >= MOST_STUBS {
+                return None;
+            }
+            self.0.try_reserve(1).ok()?;
+            self.0.push(Stub::try_from(stub).ok()?);
+        }
+        Some(index.checked_mul(CELL)? as u64)
+    }
+}
 
 /// Puts a stub into the annex, or finds it there. Returns the address of the slot that has the stub's, which a displacement
 /// can name.
@@ -60,14 +91,13 @@ pub(crate) fn call(site: &Site<'_, '_>, place: &mut Place<'_>) -> Option<Hop> {
     let further = i8::try_from(site.behind.checked_sub(pushed)?).ok()?;
     stub.try_extend_from_slice(&[0x48, 0x83, 0x04, 0x24, further.cast_unsigned()]).ok()?;
     stub.try_extend_from_slice(&jump_by(displacement(site.ways.table.any())?)).ok()?;
-    let [a, b, c, d] = displacement(place(&stub)?)?;
-    site.written(Form::Annex, &[], (first.ip(), &[0xff, 0x14, 0x25, a, b, c, d]))
+    site.written(Form::Annex, &[], (first.ip(), &call_by(displacement(place(&stub)?)?)))
 }
 
 /// Adds an instruction to a stub that has `pushed` on the stack, as if that were not there.
 fn add(stub: &mut Stub, code: &Code<'_>, i: &Instruction, pushed: u64) -> Option<()> {
     let old = code.bytes(i.ip(), i.len())?;
-    if effect::of(i).is_none_or(|e| e.flow != Flow::Next || e.stack != Stack::Kept) || names_stack_pointer(i) {
+    if effect::of(i).is_none_or(|e| e.stack != Stack::Kept) || names_stack_pointer(i) {
         return None;
     }
     match i.memory_base() {
@@ -77,10 +107,7 @@ fn add(stub: &mut Stub, code: &Code<'_>, i: &Instruction, pushed: u64) -> Option
         Register::ESP => return None,
         _ => return stub.try_extend_from_slice(old).ok(),
     }
-    let mut decoder = Decoder::with_ip(64, old, i.ip(), DecoderOptions::NONE);
-    let mut again = Instruction::default();
-    decoder.decode_out(&mut again);
-    let offsets = decoder.get_constant_offsets(&again);
+    let offsets = constants(old, i);
     let at = stub.len().checked_add(offsets.displacement_offset())?;
     stub.try_extend_from_slice(old).ok()?;
     match offsets.displacement_size() {
@@ -127,8 +154,6 @@ fn names_stack_pointer(i: &Instruction) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::vec::Vec;
-
     use super::*;
     use crate::facts::{Facts, RedZone, Seen};
     use crate::gaps::Gaps;
@@ -234,6 +259,19 @@ mod tests {
         // Another page's bytes.
         assert!(plan_at(AT, CREATE, |f| f.page = Some(AT + 0x1000)).is_none());
         assert!(plan_at(AT, CREATE, |f| f.page = Some(AT)).is_some());
+    }
+
+    #[test]
+    fn each_stub_has_a_cell() {
+        let mut stubs = Stubs::new().expect("memory");
+        let cells: Vec<_> = [1, 2, 1, 3].into_iter().map(|n| stubs.cell(&[n; 20])).collect();
+        assert_eq!(cells, [Some(0), Some(64), Some(0), Some(128)]);
+        // One that is too long is none, and takes no place.
+        assert_eq!(stubs.cell(&[4; 57]), None);
+        assert_eq!(stubs.cell(&[5; 56]), Some(192));
+        let more = (6..=u8::MAX).filter(|&n| stubs.cell(&[n]).is_some()).count();
+        assert_eq!(more, 60);
+        assert_eq!((stubs.cell(&[2; 20]), stubs.cell(&[65]), stubs.cell(&[66])), (Some(64), Some(63 * 64), None));
     }
 
     #[test]

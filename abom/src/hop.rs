@@ -31,7 +31,7 @@ use crate::patch::Form;
 use crate::pattern::{Number, sets_number};
 use crate::plan::{Site, Ways, examine, worse};
 use crate::refusal::Refusal;
-use crate::table::displacement;
+use crate::table::{call_by, displacement};
 
 pub use crate::filling::{Hop, MOST_GAPS};
 
@@ -69,8 +69,7 @@ impl Body {
         if let Some(moved) = &self.moved {
             bytes.try_extend_from_slice(&relocate(code, moved, at)?).ok()?;
         }
-        bytes.try_extend_from_slice(&[0xff, 0x14, 0x25]).ok()?;
-        bytes.try_extend_from_slice(&self.slot).ok()?;
+        bytes.try_extend_from_slice(&call_by(self.slot)).ok()?;
         jump(&mut bytes, at, back)?;
         (bytes.len() <= room).then_some(bytes)
     }

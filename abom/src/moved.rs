@@ -1,7 +1,7 @@
 //! Instructions that a stub executes in the site's stead.
 
 use arrayvec::ArrayVec;
-use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{ConstantOffsets, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
 use crate::code::Code;
 use crate::effect::{self, Flow};
@@ -66,14 +66,19 @@ pub fn relocate(code: &Code<'_>, i: &Instruction, to: u64) -> Option<Bytes> {
     let mut new = Bytes::new();
     new.try_extend_from_slice(old).ok()?;
     if effect::has_memory(i) && i.memory_base() == Register::RIP {
-        let mut decoder = Decoder::with_ip(64, old, i.ip(), DecoderOptions::NONE);
-        let mut again = Instruction::default();
-        decoder.decode_out(&mut again);
-        let at = decoder.get_constant_offsets(&again).displacement_offset();
+        let at = constants(old, i).displacement_offset();
         let end = to.checked_add(i.len() as u64)?;
         new.get_mut(at..at.checked_add(4)?)?.copy_from_slice(&distance(end, i.memory_displacement64())?);
     }
     Some(new)
+}
+
+/// Where displacement and immediates are in the bytes of an instruction.
+pub fn constants(bytes: &[u8], i: &Instruction) -> ConstantOffsets {
+    let mut decoder = Decoder::with_ip(64, bytes, i.ip(), DecoderOptions::NONE);
+    let mut again = Instruction::default();
+    decoder.decode_out(&mut again);
+    decoder.get_constant_offsets(&again)
 }
 
 /// A jump or conditional jump with a 32-bit distance.

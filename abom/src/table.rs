@@ -65,6 +65,11 @@ pub const fn jump_by([a, b, c, d]: [u8; 4]) -> [u8; 7] {
     [0xff, 0x24, 0x25, a, b, c, d]
 }
 
+/// `call [slot]`, the slot by its displacement.
+pub const fn call_by([a, b, c, d]: [u8; 4]) -> [u8; 7] {
+    [0xff, 0x14, 0x25, a, b, c, d]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

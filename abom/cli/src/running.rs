@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use abom::after::{Ask, scan};
-use abom::annex::{CELL, Place, STUBS, Stub};
+use abom::annex::{Place, Stubs};
 use abom::code::SYSCALL;
 use abom::gaps::Extent;
 use abom::hop::{AHEAD, Hop};
@@ -34,22 +34,7 @@ const WHOLE: u64 = 6144;
 pub struct Taken {
     regions: Vec<Range<u64>>,
     tails: Vec<u64>,
-    annex: Annex,
-}
-
-/// Stubs in the kernel's memory.
-#[derive(Default)]
-struct Annex(Vec<Stub>);
-
-impl Annex {
-    /// Puts a stub there, or finds it, as the X-Kernel does.
-    fn place(&mut self, stub: &[u8]) -> Option<u64> {
-        let index = self.0.iter().position(|s| **s == *stub).unwrap_or(self.0.len());
-        if index == self.0.len() {
-            self.0.push(Stub::try_from(stub).ok()?);
-        }
-        (index < STUBS).then(|| ANNEX.saturating_add(index.saturating_mul(CELL) as u64))
-    }
+    stubs: Stubs,
 }
 
 impl Taken {
@@ -105,7 +90,7 @@ pub fn how(program: &Program<'_>, site: u64, taken: &mut Taken) -> Result<How, R
     let facts = Facts { red_zone, starts: None, ..facts };
     // A jump that others may share.
     let tail = |page: u64| taken.tails.iter().copied().find(|at| at / PAGE == page / PAGE);
-    let place: &mut Place<'_> = &mut |stub| taken.annex.place(stub);
+    let place: &mut Place<'_> = &mut |stub| ANNEX.checked_add(taken.stubs.cell(stub)?);
     let mut beside = |page: u64| beside(program, site, function, &Facts { page: Some(page), tail: tail(page), ..facts }, place);
     let hop = beside(page).or_else(|refusal| ahead.ok_or(refusal).and_then(|page| beside(page).map_err(|_| refusal)))?;
     hop.gaps.iter().chain([&hop.site]).for_each(|patch| taken.add(patch));

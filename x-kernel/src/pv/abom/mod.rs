@@ -118,6 +118,11 @@ fn mapped(state: &VcpuState, va: u64, set: u64, clear: u64) -> Option<Mfn> {
     if entry & (set | clear) == set { pt::target(entry) } else { None }
 }
 
+/// Whether the kernel may write the frame at `alias`.
+fn is_writable(state: &VcpuState, alias: u64, frame: Mfn) -> bool {
+    mapped(state, alias, PRESENT | WRITE, 0) == Some(frame)
+}
+
 /// Keeps sites from now on, and tells of them in the calling vCPU's word.
 ///
 /// # Errors

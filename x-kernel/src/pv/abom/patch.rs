@@ -12,7 +12,7 @@ use xen_abi::xmode::{XMODE_PATCH_AHEAD, XMODE_PATCH_MORE, XmodeDrop, XmodePatch}
 use super::plan::{self, Place, Trouble, Writes};
 use super::ready::ReadyPage;
 use super::written::Written;
-use super::{NX, PAGE, PRESENT, USER, WRITE, mapped, refused};
+use super::{NX, PAGE, PRESENT, USER, WRITE, is_writable, mapped, refused};
 use crate::arch::x86_64::tlb;
 use crate::domain::Domain;
 use crate::domain::vcpu::VcpuState;
@@ -37,7 +37,7 @@ pub fn patch(cx: &mut HcCx<'_>, wish: &mut XmodePatch) -> Result<usize, Errno> {
     }
     let (_, key, seen) = cx.state.wishes.last.take().filter(|(told, ..)| *told == site).ok_or(Errno::EAGAIN)?;
     let frame = mapped(cx.state, at, PRESENT | USER, WRITE | NX).ok_or(Errno::EINVAL)?;
-    if mapped(cx.state, writable, PRESENT | WRITE, 0) != Some(frame) {
+    if !is_writable(cx.state, writable, frame) {
         return Err(Errno::EINVAL);
     }
     let page = at & !(PAGE - 1);

@@ -6,7 +6,7 @@ use abom::unwind::Functions;
 use pv_core::frame::Mfn;
 
 use super::plan::Place;
-use super::{PAGE, PRESENT, USER, WRITE, mapped};
+use super::{PAGE, PRESENT, USER, is_writable, mapped};
 use crate::domain::vcpu::VcpuState;
 
 /// How many are known: a power of two.
@@ -53,7 +53,7 @@ impl ReadyPage {
                 is_there.then(|| module.functions.map(|functions| functions.moved(start.wrapping_sub(module.start))))?
             }
         };
-        (mapped(state, self.alias, PRESENT | WRITE, 0) == Some(self.frame)).then_some((self.alias, functions))
+        is_writable(state, self.alias, self.frame).then_some((self.alias, functions))
     }
 }
 
