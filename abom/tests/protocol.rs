@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 
+use abom::gaps::Gaps;
 use abom::hop::hop;
 use abom::steps::{Others, Step};
 use abom::{Code, Facts, Fixup, Form, Inside, Patch, Plan, Reach, RedZone, Seen, Table, Ways, gaps, plan};
@@ -170,14 +171,15 @@ impl Model<'_> {
                 p.at += i.len();
                 return Ok((p, i.len()));
             }
+            // A stub, in the annex or not: the load, and the call behind the site.
+            Opcode::Call_rm64 | Opcode::Jmp_rm64 if i.memory_displacement64() == SITE_SLOT => {
+                p.called = Some(NUMBER);
+                p.at = self.len;
+            }
             Opcode::Call_rm64 => {
                 let slot = u32::try_from((i.memory_displacement64() - Table::X_CONTAINER.any()) / 8).expect("a small number");
                 p.called = Some(slot - 1);
                 p.at += i.len();
-            }
-            Opcode::Jmp_rm64 if i.memory_displacement64() == SITE_SLOT => {
-                p.called = Some(NUMBER);
-                p.at = self.len;
             }
             // All that the stub does, and back: to the `syscall` instruction's end, or to that of what was moved.
             Opcode::Jmp_rel32_64 if i.near_branch64() >= STUB => {
@@ -258,6 +260,17 @@ fn by_gap(bytes: &[u8], near: bool, site: usize) -> Patch {
     hop(&code, BASE + site as u64, &ways, &facts, &gaps::find(&code, &starts), &mut |_| None).expect("a plan").site
 }
 
+/// The patch at a site without gaps, in a kernel with an annex.
+fn by_annex(bytes: &[u8], site: usize) -> Patch {
+    let all = [bytes, &[0xc3]].concat();
+    let code = Code::new(&all, BASE);
+    let starts: Vec<u64> = code.starts(BASE).collect();
+    let facts =
+        Facts { starts: Some(&starts), inside: Inside::Caught, red_zone: RedZone::Unused, taken: &[], tail: None, page: None, seen: None };
+    let ways = Ways { table: Table::X_CONTAINER, stubs: None };
+    hop(&code, BASE + site as u64, &ways, &facts, &Gaps::new(), &mut |_| Some(SITE_SLOT)).expect("a plan").site
+}
+
 const MOV_EAX: &[u8] = &[0xb8, 39, 0, 0, 0, 0x0f, 0x05];
 /// Sites that have nothing before them, and room behind.
 const CMP: &[u8] = &[0x0f, 0x05, 0x48, 0x3d, 0x00, 0xf0, 0xff, 0xff];
@@ -329,6 +342,15 @@ fn every_interleaving_of_a_jump_into_a_gap_is_right() {
         assert!(states > 500, "{states}");
         assert!(explore(bytes, &patch, &acts(&patch, |s| *s != Step::Serialise)).is_err());
     }
+}
+
+#[test]
+fn every_interleaving_of_a_call_of_the_annex_is_right() {
+    let patch = by_annex(MOV_RAX, site(MOV_RAX));
+    assert_eq!((patch.how().form, patch.new_bytes().len()), (Form::Annex, 7));
+    let states = explore(MOV_RAX, &patch, &acts(&patch, |_| true)).unwrap_or_else(|e| panic!("{}: {e}", patch.how()));
+    assert!(states > 500, "{states}");
+    assert!(explore(MOV_RAX, &patch, &acts(&patch, |s| *s != Step::Serialise)).is_err());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A plan is total: whatever the bytes, the offset and the facts are, there is a plan or a refusal, and a plan holds what
 //! its users rely on.
 
+use abom::annex::LONGEST_STUB;
 use abom::gaps::{self, Gaps};
 use abom::hop::{Hop, MOST_GAPS, hop};
 use abom::{Code, Facts, Fixup, Form, Inside, Patch, Plan, Reach, RedZone, Seen, Table, Ways, plan};
@@ -90,11 +91,17 @@ proptest! {
             // Any bytes, as many as are wanted.
             holes = list.iter().take(1).map(|&start| start..start.saturating_add(seen[0] % 24)).collect();
         }
+        let mut place = |stub: &[u8]| {
+            // Whole instructions, the last one of them a jump to the table.
+            assert!(stub.len() <= LONGEST_STUB);
+            assert_eq!(Code::new(stub, 0).starts(0).last(), Some(stub.len() as u64 - 7), "{stub:x?}");
+            bit(13).then_some(0x6_3000)
+        };
         let caught = matches!(inside, Inside::Caught);
         let sites = bytes.windows(2).enumerate().filter(|(_, w)| *w == [0x0f, 0x05]).map(|(n, _)| n);
         for site in sites.chain([0, 1, bytes.len()]).map(|n| at.wrapping_add(n as u64)) {
             let facts_of_gaps = Facts { taken: &taken, tail, ..facts };
-            if let Ok(hop) = hop(&code, site, &Ways { table, stubs: None }, &facts_of_gaps, &holes, &mut |_| None) {
+            if let Ok(hop) = hop(&code, site, &Ways { table, stubs: None }, &facts_of_gaps, &holes, &mut place) {
                 check_hop(&hop, &code, site, &holes);
             }
             let Ok(planned) = plan(&code, site, &Ways { table, stubs }, &facts) else { continue };
