@@ -7,4 +7,5 @@ pub mod child;
 pub mod gs;
 pub mod report;
 pub mod seccomp;
+pub mod traced;
 pub mod way;

@@ -8,8 +8,8 @@ use crate::child::{self, End};
 use crate::report::Report;
 use crate::signals;
 use crate::sites::{self, RAX, RDI, State};
-use crate::tracing::Traced;
 use crate::way::{Act, Way, Ways};
+use linux_programs::traced::Traced;
 
 /// The call that filters are about.
 const FILTERED: i64 = libc::SYS_getppid;

@@ -3,8 +3,8 @@
 use crate::child;
 use crate::report::Report;
 use crate::sites;
-use crate::tracing::Traced;
 use crate::way::{Way, Ways};
+use linux_programs::traced::Traced;
 
 /// What a step over the call leads to: how far, how the stack has changed, and the result.
 type Step = (u64, u64, i64);

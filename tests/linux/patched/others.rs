@@ -3,53 +3,13 @@
 use linux_programs::child::{self, End};
 use linux_programs::report::Report;
 use linux_programs::seccomp;
+use linux_programs::traced::Traced;
 
 use crate::code::{self, CALL, OFTEN, Site};
 
-fn trace(request: libc::c_uint, pid: i32, address: usize, data: usize) -> i64 {
-    // SAFETY: nothing of ours is named.
-    unsafe { libc::ptrace(request, pid, address, data) }
-}
-
-fn stopped_by(pid: i32) -> i32 {
-    let mut status = 0;
-    // SAFETY: the status goes to the variable.
-    unsafe { libc::waitpid(pid, &raw mut status, 0) };
-    if libc::WIFSTOPPED(status) { libc::WSTOPSIG(status) } else { 0 }
-}
-
 /// A child that is traced, stops, and makes system calls when it goes on.
-fn traced_child(is_right: fn() -> bool) -> i32 {
-    let pid = child::start(child::PATIENCE, || {
-        trace(libc::PTRACE_TRACEME, 0, 0, 0);
-        // SAFETY: no memory is named.
-        unsafe { libc::raise(libc::SIGSTOP) };
-        i32::from(!is_right())
-    });
-    assert_eq!(stopped_by(pid), libc::SIGSTOP);
-    pid
-}
-
-/// Lets it go on, and calls `each` with its registers as often as it stops. Returns the status that it ends with.
-fn follow(pid: i32, request: libc::c_uint, mut each: impl FnMut(&libc::user_regs_struct)) -> i32 {
-    loop {
-        trace(request, pid, 0, 0);
-        let mut status = 0;
-        // SAFETY: the status goes to the variable.
-        unsafe { libc::waitpid(pid, &raw mut status, 0) };
-        if !libc::WIFSTOPPED(status) {
-            return status;
-        }
-        each(&registers(pid));
-    }
-}
-
-/// Its registers.
-fn registers(pid: i32) -> libc::user_regs_struct {
-    // SAFETY: all zeros is one.
-    let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
-    trace(libc::PTRACE_GETREGS, pid, 0, (&raw mut registers) as usize);
-    registers
+fn traced_child(is_right: fn() -> bool) -> Traced {
+    Traced::ready(|| i32::from(!is_right())).expect("a child that is traced")
 }
 
 /// Seven bytes of another process.
@@ -64,37 +24,35 @@ fn remote(pid: i32, at: usize) -> u64 {
 
 /// A debugger sees the instruction, and its breakpoint on it works.
 fn debugger(report: &mut Report) {
-    let pid = traced_child(|| code::getpid() == std::process::id());
+    let traced = traced_child(|| code::getpid() == std::process::id());
     let at = Site::getpid().address();
-    let word = trace(libc::PTRACE_PEEKTEXT, pid, at, 0) as u64;
+    let word = traced.request(libc::PTRACE_PEEKTEXT, at, 0) as u64;
     report.check("debugger sees", word & 0xff_ffff_ffff_ffff, 0x05_0f00_0000_27b8);
-    report.check("debugger reads in one go", remote(pid, at), 0x05_0f00_0000_27b8);
+    report.check("debugger reads in one go", remote(traced.pid, at), 0x05_0f00_0000_27b8);
     // A breakpoint: the page is the process's own from now on, and as the file has it.
-    trace(libc::PTRACE_POKETEXT, pid, at, (word & !0xff | 0xcc) as usize);
-    trace(libc::PTRACE_CONT, pid, 0, 0);
-    report.check("debugger stops", stopped_by(pid), libc::SIGTRAP);
-    trace(libc::PTRACE_POKETEXT, pid, at, word as usize);
-    let mut registers = registers(pid);
+    traced.request(libc::PTRACE_POKETEXT, at, (word & !0xff | 0xcc) as usize);
+    let stopped = traced.go(libc::PTRACE_CONT).and_then(|()| traced.stop(libc::SIGTRAP));
+    report.check("debugger stops", stopped, Ok(0));
+    traced.request(libc::PTRACE_POKETEXT, at, word as usize);
+    let mut registers = traced.registers();
     report.check("debugger address", registers.rip, at as u64 + 1);
     registers.rip -= 1;
-    trace(libc::PTRACE_SETREGS, pid, 0, (&raw mut registers) as usize);
-    trace(libc::PTRACE_CONT, pid, 0, 0);
-    report.check("debugger end", child::wait(pid), End::Exited(0));
+    traced.request(libc::PTRACE_SETREGS, 0, (&raw mut registers) as usize);
+    report.check("debugger end", traced.end(), Ok(End::Exited(0)));
     report.check("debugger: ours is as before", Site::getpid().first_byte(), CALL);
 }
 
 /// A system call by a stub in the kernel's memory, as a tracer sees it, and step by step.
 fn annex(report: &mut Report) {
     let behind = Site::access_behind().address() as u64;
-    let pid = traced_child(|| code::access() == 0);
     let mut seen = Vec::new();
-    let ended = follow(pid, libc::PTRACE_SYSCALL, |now| seen.extend((now.orig_rax == libc::SYS_access as u64).then_some(now.rip)));
-    report.check("annex: a tracer sees it behind the site, twice", (ended, seen), (0, vec![behind; 2]));
-    let pid = traced_child(|| code::access() == 0);
+    let each = |now: &libc::user_regs_struct| seen.extend((now.orig_rax == libc::SYS_access as u64).then_some(now.rip));
+    let ended = traced_child(|| code::access() == 0).follow(libc::PTRACE_SYSCALL, each);
+    report.check("annex: a tracer sees it behind the site, twice", (ended, seen), (Ok(0), vec![behind; 2]));
     let call = Site::access().address() as u64;
     let mut steps = Vec::new();
-    let ended = follow(pid, libc::PTRACE_SINGLESTEP, |now| steps.push(now.rip));
-    report.check("annex: stepped through", ended, 0);
+    let ended = traced_child(|| code::access() == 0).follow(libc::PTRACE_SINGLESTEP, |now| steps.push(now.rip));
+    report.check("annex: stepped through", ended, Ok(0));
     // The call, the stub's four instructions, behind the site.
     let from = steps.iter().position(|&rip| rip == call).unwrap_or(steps.len());
     let there: Vec<_> = steps[from..].iter().take(6).map(|&rip| if rip >> 63 == 0 { rip } else { 0 }).collect();
