@@ -2,6 +2,7 @@
 
 use ptk::check::{equal, holds};
 use ptk::memory::{self, PAGE};
+use ptk::table::{fresh, link, update};
 use ptk::user::{self, CODE};
 use ptk::{call, instr, start};
 use xen_abi::xmode::*;
@@ -20,6 +21,9 @@ const JUMP: u64 = 0xffff_ffff_ff60_0ff8;
 const START: u64 = CODE + 64;
 /// Of the instruction.
 const AT: u64 = START + 5;
+/// An address that no displacement names, and its slot of the root.
+const FAR: u64 = 0xffff_9600_0000_0000;
+const FAR_SLOT: u64 = FAR >> 39 & 511;
 /// More often than a site has to trap.
 const OFTEN: usize = 20;
 
@@ -201,12 +205,18 @@ pub fn ready() {
 pub fn annex() {
     let (word, page, room, other) = (memory::page(), user::code_page(), memory::page(), memory::page());
     let mapping = |bits: u64| memory::set_va(room, memory::mfn(room) * PAGE | bits);
+    // The same page out of reach.
+    let branch = (0..2).fold(fresh(&[(0, memory::mfn(room) * PAGE | 0x63)]), |below, _| fresh(&[(0, link(below))]));
+    let slot = memory::mfn(start::start_info().pt_base) * PAGE + 8 * FAR_SLOT;
+    equal("it is mapped far off", update(slot, link(branch)), 0);
     for (name, at, alias, flags) in [
         ("an annex with flags", room, room, 1),
         ("one that is not aligned", room + 64, room + 64, 0),
         ("one that is written elsewhere", room, other, 0),
         ("one that is written by a process's mapping", room, CODE, 0),
-        ("one that no displacement names", CODE, room, 0),
+        ("one that no displacement names", FAR, room, 0),
+        ("one in the lower half", CODE, page, 0),
+        ("another one there", CODE, room, 0),
         ("one of nothing", 0xffff_ffff_ff60_0000, room, 0),
         ("one of the hypervisor's", 0xffff_8080_0010_0000, 0xffff_8080_0010_0000, 0),
     ] {
